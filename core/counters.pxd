@@ -1,0 +1,73 @@
+# cython: cdivision=True
+"""Counters: how many decisions of each kind there were, for the metrics.
+
+A kind is (catalog, plan, model, verdict, rule), packed into one word; all five are numbers of the ledger that outlive catalog
+versions, so a counter never goes back. Kinds come from catalogs, not from callers (an unknown model is one label), so there are few. One
+open-addressed table, doubled when half full.
+"""
+from libc.stdint cimport uint16_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+cdef extern from *:
+    """
+    #define GOLDEN 0x9E3779B97F4A7C15ULL        /* 2^64 / golden ratio: spreads keys that differ little */
+    """
+    const uint64_t GOLDEN
+
+cdef struct counter_t:
+    uint64_t kind                   # 0: free; no kind is 0, since a verdict is not
+    uint64_t count
+
+cdef struct counters_t:
+    int bits
+    uint64_t used
+    uint64_t lost                   # decisions not counted, for want of memory
+    counter_t* at
+
+
+cdef inline uint64_t counter_kind(uint16_t catalog, uint16_t plan, uint16_t model, int verdict, uint16_t rule) noexcept nogil:
+    """11 bits of catalog, 16 of plan, model and rule, 5 of verdict."""
+    return <uint64_t>catalog << 53 | <uint64_t>plan << 37 | <uint64_t>model << 21 | <uint64_t>rule << 5 | <uint64_t>verdict
+
+
+cdef inline bint counters_init(counters_t* self, int bits) noexcept nogil:
+    self.bits = bits
+    self.used = self.lost = 0
+    self.at = <counter_t*>calloc((<uint64_t>1) << bits, sizeof(counter_t))
+    return self.at != NULL
+
+
+cdef inline counter_t* counters_find(const counters_t* self, uint64_t kind) noexcept nogil:
+    cdef uint64_t mask = ((<uint64_t>1) << self.bits) - 1
+    cdef uint64_t i = kind * GOLDEN >> (64 - self.bits)
+    while self.at[i].kind and self.at[i].kind != kind:
+        i = (i + 1) & mask
+    return &self.at[i]
+
+
+cdef inline bint counters_grow(counters_t* self) noexcept nogil:
+    cdef counters_t grown
+    cdef uint64_t i
+    if not counters_init(&grown, self.bits + 1):
+        return False
+    for i in range((<uint64_t>1) << self.bits):
+        if self.at[i].kind:
+            counters_find(&grown, self.at[i].kind)[0] = self.at[i]
+    grown.used = self.used
+    grown.lost = self.lost
+    free(self.at)
+    self[0] = grown
+    return True
+
+
+cdef inline void counters_add(counters_t* self, uint64_t kind) noexcept nogil:
+    cdef counter_t* counter = counters_find(self, kind)
+    if counter.kind == 0:
+        if 2 * (self.used + 1) > (<uint64_t>1) << self.bits:
+            if not counters_grow(self):
+                self.lost += 1
+                return
+            counter = counters_find(self, kind)
+        counter.kind = kind
+        self.used += 1
+    counter.count += 1

@@ -1,0 +1,155 @@
+"""Decisions: an answer as Python sees it. Names, texts and enums are made only when they are asked for."""
+
+
+cdef object milliseconds_up(int64_t moment):
+    """A moment or duration in whole milliseconds, rounded up; None for NEVER."""
+    return None if moment == NEVER else -(-moment // 1000)
+
+
+cdef object limit_state_of(Rules rules, const state_t* state):
+    spec = rules.limits[state.limit.index]
+    cdef int64_t limit = state.limit.window.limit
+    return LimitState(
+        spec.id,
+        rules.spec.pools[spec.pool],
+        spec.window,
+        limit,
+        state.used,
+        max(0, limit - state.used),
+        <int64_t>(<i128>state.used * <i128>100 // <i128>limit),
+        milliseconds_up(state.resets_at),
+        milliseconds_up(state.full_at),
+    )
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Decision:
+    """The answer to one request. Amounts in micro-units (1 unit = 1,000,000), times in Unix milliseconds."""
+
+    cdef Rules _rules               # None: the account is unknown
+    cdef Rules _wording             # words the refusal: the same, or the ledger's default
+    cdef Labels _labels
+    cdef Request _request
+    cdef int _verdict
+    cdef int _model
+    cdef uint16_t _rule
+    cdef const limit_t* _limit
+    cdef int64_t _now               # the caller's
+    cdef int64_t _wait_until
+    cdef int64_t _frees_at
+    cdef readonly int64_t weight_micro
+    cdef int _charge_count
+    cdef int _state_count
+    cdef charge_t _charge           # the usual one
+    cdef charge_t* _charges         # all, if there are more
+    cdef state_t* _states
+
+    def __init__(self):
+        raise TypeError("Decisions are made by a Ledger")
+
+    def __dealloc__(self):
+        free(self._charges)
+        free(self._states)
+
+    cdef int take(self, const answer_t* answer) except -1:
+        """Copy what the answer holds."""
+        self._verdict = answer.verdict
+        self._model = answer.model
+        self._rule = answer.rule
+        self._limit = answer.limit
+        self._wait_until = answer.wait_until
+        self._frees_at = answer.frees_at
+        self.weight_micro = answer.weight_micro
+        self._charge_count = answer.charge_count
+        if answer.charge_count:
+            self._charge = answer.charges[0]
+        if answer.charge_count > 1:
+            self._charges = <charge_t*>malloc(answer.charge_count * sizeof(charge_t))
+            if self._charges == NULL:
+                raise MemoryError
+            memcpy(self._charges, answer.charges, answer.charge_count * sizeof(charge_t))
+        self._state_count = answer.state_count
+        if answer.state_count:
+            self._states = <state_t*>malloc(answer.state_count * sizeof(state_t))
+            if self._states == NULL:
+                raise MemoryError
+            memcpy(self._states, answer.states, answer.state_count * sizeof(state_t))
+        return 0
+
+    @property
+    def verdict(self):
+        return VERDICTS[self._verdict]
+
+    @property
+    def allowed(self):
+        return self._verdict == ALLOWED
+
+    @property
+    def model(self):
+        """Canonical name; as it was asked for where the catalog does not know it, or the account is unknown."""
+        return self._rules.spec.models[self._model].name if self._model >= 0 else self._request.model
+
+    @property
+    def rule(self):
+        """What decided: a limit's id, or the place in the catalog or the account; empty when allowed."""
+        return self._labels.name(self._rule)
+
+    @property
+    def charged(self):
+        """Pool to micro-units, those above 0."""
+        cdef int i
+        if self._charge_count == 0:
+            return {}
+        if self._charge_count == 1:
+            return {self._rules.spec.pools[self._charge.pool]: self._charge.micro}
+        return {self._rules.spec.pools[self._charges[i].pool]: self._charges[i].micro for i in range(self._charge_count)}
+
+    @property
+    def retry_after_ms(self):
+        """The first moment at which this request would be admitted, counted from now; None if retrying will not help."""
+        return milliseconds_up(self._wait_until - self._now if self._wait_until != NEVER else NEVER)
+
+    @property
+    def resets_at_ms(self):
+        """The same moment, as a time."""
+        return milliseconds_up(self._wait_until)
+
+    @property
+    def limits(self):
+        """Every limit that refuses; with `explain` every one touched."""
+        cdef int i
+        return tuple([limit_state_of(self._rules, &self._states[i]) for i in range(self._state_count)])
+
+    @property
+    def catalog(self):
+        """What decided; None for an unknown account."""
+        return None if self._rules is None else CatalogVersion(self._rules.name, self._rules.version)
+
+    @property
+    def vendor(self):
+        """The refusal in the vendor's words; None when allowed."""
+        cdef Rules rules = self._wording
+        if self._verdict == ALLOWED or rules is None:
+            return None
+        refusal = dict(rules.spec.refusals)[self._verdict]
+        number, unit = 0, ""
+        if self._limit != NULL:
+            limit = rules.limits[self._limit.index]
+            refusal = limit.refusal or refusal
+            number, unit = limit.number, limit.unit
+        resets_at = None if self._frees_at == NEVER else zone_local(&rules.c.zone, self._frees_at)
+        return worded(
+            refusal, number=number, unit=unit, resets_at_local_us=resets_at, model=self.model, meter=self.meter_named(rules))
+
+    cdef str meter_named(self, Rules rules):
+        """The meter that the plan or the catalog lacks, if that decided."""
+        cdef str rule = self.rule
+        if rule.startswith("meters."):
+            return rule.removeprefix("meters.")
+        known = {meter.name for meter in rules.spec.meters}
+        return ", ".join([meter for meter in self._request.draws if meter not in known])
+
+    def __repr__(self):
+        return f"<Decision {VERDICTS[self._verdict].name} {self.rule} charged={self.charged} retry_after_ms={self.retry_after_ms}>"

@@ -1,0 +1,440 @@
+"""The ledger: every account's record, the catalogs in force, and the only door to both.
+
+One C mutex guards it. A decision is one hold of that mutex, from the first look to the last charge, whichever thread it comes from
+and whether that thread holds the GIL or not. Nothing is awaited, allocated in Python or called back while it is held.
+"""
+
+cdef enum:
+    GROUP = 16                      # requests whose memory is fetched together
+    BEHIND_US_MAX = 5000000         # an account's time this far ahead of the caller's is worth an alarm
+
+
+@cython.final
+cdef class Ledger:
+    """Accounts and catalogs. Times are int microseconds since the epoch; `hash_key` is 16 secret random bytes."""
+
+    cdef pthread_mutex_t _mutex
+    cdef table_t _table
+    cdef counters_t _counters
+    cdef uint64_t _key_0
+    cdef uint64_t _key_1
+    cdef uint64_t _behind
+    cdef const rules_t* _catalogs[CATALOGS_MAX]
+    cdef uint16_t _catalog_labels[CATALOGS_MAX]
+    cdef Labels _labels
+    cdef list _rules                # the Rules in force, by number of catalog
+    cdef dict _catalog_numbers      # name -> number
+    cdef int _wording               # number of the catalog that words the refusal of unknown accounts
+    cdef dict _accounts_by_plan     # (catalog number, plan label) -> count
+
+    def __cinit__(self, bytes hash_key not None):
+        if len(hash_key) != 16:
+            raise ValueError("hash_key must have 16 bytes")
+        self._key_0 = int.from_bytes(hash_key[:8], "little")
+        self._key_1 = int.from_bytes(hash_key[8:], "little")
+        pthread_mutex_init(&self._mutex, NULL)
+        if not table_init(&self._table) or not counters_init(&self._counters, 6):
+            raise MemoryError
+        self._labels = Labels()
+        self._rules = []
+        self._catalog_numbers = {}
+        self._accounts_by_plan = {}
+
+    def __dealloc__(self):
+        cdef chunks_t* tables[2]
+        cdef uint64_t i
+        cdef int j, slot
+        tables[0], tables[1] = &self._table.new, &self._table.old
+        for j in range(2):
+            if tables[j].block != NULL:
+                for i in range((<uint64_t>1) << tables[j].bits):
+                    for slot in range(CHUNK_RECORDS):
+                        if tables[j].at[i].tags[slot]:
+                            free(tables[j].at[i].records[slot])
+                chunks_free(tables[j])
+        free(self._counters.at)
+        pthread_mutex_destroy(&self._mutex)
+
+    # ---- Catalogs ----
+
+    def load(self, spec, str version not None):
+        """Put a catalog in force, in place of the one of its name if there is one.
+
+        Raises FailedPrecondition if a plan that accounts are on would vanish; the old version then stays.
+        """
+        cdef Rules rules = Rules.__new__(Rules)
+        cdef int number
+        rules.name, rules.version, rules.spec = spec.name, version, spec
+        rules._kept, rules._blocks = [], []
+        rules.build(spec, self._labels)
+        label = self._labels.number(spec.name)
+        number = self._catalog_numbers.get(spec.name, len(self._rules))
+        if number == CATALOGS_MAX:
+            raise FailedPrecondition(f"more than {CATALOGS_MAX} catalogs in one process")
+        self.refuse_orphans(number, spec)
+        pthread_mutex_lock(&self._mutex)
+        self._catalogs[number] = &rules.c
+        pthread_mutex_unlock(&self._mutex)
+        self._catalog_labels[number] = label
+        if number == len(self._rules):
+            self._rules.append(rules)
+            self._catalog_numbers[spec.name] = number
+        else:
+            self._rules[number] = rules
+        return rules
+
+    cdef int refuse_orphans(self, int number, object spec) except -1:
+        names = {plan.name for plan in spec.plans}
+        orphans = {
+            self._labels.name(label): count
+            for (catalog, label), count in self._accounts_by_plan.items()
+            if catalog == number and count and self._labels.name(label) not in names
+        }
+        if orphans:
+            listed = ", ".join(f"{count} on {name}" for name, count in sorted(orphans.items()))
+            raise FailedPrecondition(f"catalog {spec.name}: accounts are on plans that the new version lacks: {listed}")
+        return 0
+
+    def word_unknown_by(self, str catalog not None):
+        """Let that catalog word the refusal of accounts that do not exist; at first it is the one loaded first."""
+        self._wording = self._catalog_numbers[catalog]
+
+    def rules(self):
+        """The Rules in force, in order of their first load."""
+        return tuple(self._rules)
+
+    def accounts_by_plan(self):
+        """(catalog name, plan name) -> number of accounts, those above 0."""
+        return {
+            (self._rules[number].name, self._labels.name(label)): count
+            for (number, label), count in self._accounts_by_plan.items()
+            if count
+        }
+
+    # ---- Accounts ----
+
+    cdef uint64_t hash_of(self, const uint8_t* id, uint32_t size) noexcept nogil:
+        return siphash(self._key_0, self._key_1, id, size)
+
+    cdef record_t** find(self, bytes id) noexcept:
+        """With the mutex held."""
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(id)
+        return table_find(&self._table, at, <uint32_t>len(id), self.hash_of(at, <uint32_t>len(id)))
+
+    def put(self, str account not None, str catalog not None, str plan not None, int64_t subscribed_at, int period, int64_t expires_at):
+        """Add an account, or change one and keep what it has drawn. `expires_at` 0 means no end. The catalog and plan must exist."""
+        cdef bytes id = text_bytes("id", account, 1, ACCOUNT_BYTES_MAX)
+        cdef int number = self._catalog_numbers[catalog]
+        cdef uint16_t label = self._labels.number(plan)
+        cdef record_t** where
+        cdef record_t* record
+        cdef uint64_t hash = self.hash_of(<const uint8_t*>PyBytes_AS_STRING(id), <uint32_t>len(id))
+        cdef bint stored = True
+        if rules_plan(self._catalogs[number], label) == NULL:
+            raise KeyError(plan)
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(id)
+        before = None
+        if where != NULL:
+            record = where[0]
+            before = (record.catalog, record.plan)
+        else:
+            record = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash)
+            stored = record != NULL and table_add(&self._table, record)
+        if stored:
+            record.catalog, record.plan, record.period = number, label, period
+            record.subscribed_at = subscribed_at
+            record.expires_at = expires_at if expires_at else NEVER
+        pthread_mutex_unlock(&self._mutex)
+        if not stored:
+            free(record)
+            raise MemoryError
+        self.count_plan(before, -1)
+        self.count_plan((number, label), 1)
+
+    cdef int count_plan(self, object plan, int by) except -1:
+        if plan is not None:
+            self._accounts_by_plan[plan] = self._accounts_by_plan.get(plan, 0) + by
+        return 0
+
+    cdef object account_of(self, const record_t* record):
+        return (
+            record_id(record)[:record.id_size].decode(),
+            self._rules[record.catalog].name,
+            self._labels.name(record.plan),
+            record.subscribed_at,
+            record.period,
+            0 if record.expires_at == NEVER else record.expires_at,
+        )
+
+    def get(self, str account not None):
+        """(id, catalog, plan, subscribed_at, period, expires_at), or None."""
+        pthread_mutex_lock(&self._mutex)
+        try:
+            where = self.find(account.encode())
+            return self.account_of(where[0]) if where != NULL else None
+        finally:
+            pthread_mutex_unlock(&self._mutex)
+
+    def delete(self, str account not None):
+        """Forget an account and all it has drawn; whether it was there."""
+        cdef record_t** where
+        cdef record_t* record
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(account.encode())
+        record = where[0] if where != NULL else NULL
+        if where != NULL:
+            table_remove(&self._table, where)
+        pthread_mutex_unlock(&self._mutex)
+        if record == NULL:
+            return False
+        self.count_plan((record.catalog, record.plan), -1)
+        free(record)
+        return True
+
+    def page(self, uint64_t start, int count):
+        """At most about `count` accounts in the table's own order, from the place `start` (0 = the beginning) on, and the place after them (None = the end)."""
+        cdef uint64_t end
+        cdef list found = []
+        pthread_mutex_lock(&self._mutex)
+        try:
+            end = self.gather(&self._table.new, start, count, found)
+            if self._table.old.bits:
+                end = min(end, self.gather(&self._table.old, start, count, found))
+            found = sorted([entry for entry in found if entry[0] <= end])
+            if len(found) > count:
+                end = found[count - 1][0]
+                found = [entry for entry in found if entry[0] <= end]   # two accounts of one hash stay together
+            accounts = [self.account_of(<const record_t*><size_t>address) for _, address in found]
+        finally:
+            pthread_mutex_unlock(&self._mutex)
+        return accounts, None if end == UINT64_MAX else end + 1
+
+    cdef uint64_t gather(self, const chunks_t* chunks, uint64_t start, int count, list found) except? 0:
+        """Append (hash, address) of at least `count` records of hash `start` and above; up to which hash they are complete."""
+        cdef uint64_t size = (<uint64_t>1) << chunks.bits
+        cdef uint64_t i = chunk_home(chunks, start)
+        cdef const chunk_t* chunk
+        cdef int slot
+        cdef Py_ssize_t enough = len(found) + count
+        while True:
+            chunk = &chunks.at[i & (size - 1)]
+            for slot in range(CHUNK_RECORDS):
+                if chunk.tags[slot] and chunk.records[slot].hash >= start:
+                    found.append((chunk.records[slot].hash, <size_t>chunk.records[slot]))
+            # Where nothing went on to a later chunk, everything that belongs here or before has been seen.
+            if chunk.overflow == 0 and i + 1 >= size:
+                return UINT64_MAX
+            if chunk.overflow == 0 and len(found) >= enough:
+                return ((i + 1) << (64 - chunks.bits)) - 1
+            i += 1
+
+    @property
+    def account_count(self):
+        return self._table.count
+
+    # ---- Decisions ----
+
+    cdef int run(self, const request_t* request, uint64_t hash, int64_t now, answer_t* answer, int* catalog) noexcept nogil:
+        """Decide one request and count it. With the mutex held. `catalog` becomes -1 for an unknown account."""
+        cdef record_t** where = table_find(&self._table, request.account.at, request.account.size, hash)
+        cdef int outcome
+        if where == NULL:
+            answer_begin(answer)
+            answer.verdict, answer.rule = ACCOUNT_UNKNOWN, RULE_ACCOUNT
+            catalog[0] = -1
+            counters_add(&self._counters, counter_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
+            return DECIDED
+        catalog[0] = where[0].catalog
+        if where[0].seen_at > now + BEHIND_US_MAX:
+            self._behind += 1
+        outcome = decide(self._catalogs[catalog[0]], where, request, now, answer)
+        if outcome == DECIDED:
+            self.count(where[0], request, answer)
+        return outcome
+
+    cdef void count(self, const record_t* record, const request_t* request, const answer_t* answer) noexcept nogil:
+        cdef uint16_t model = MODEL_NONE
+        if answer.model >= 0:
+            model = self._catalogs[record.catalog].models[answer.model].label
+        elif request.model.size:
+            model = MODEL_UNKNOWN_LABEL
+        counters_add(&self._counters, counter_kind(
+            self._catalog_labels[record.catalog], record.plan, model, answer.verdict, answer.rule))
+
+    cdef object decision(self, Request request, int outcome, int64_t now, const answer_t* answer, int catalog):
+        """The answer as a Decision, or the InvalidArgument that stopped it."""
+        cdef Decision decision
+        if outcome == PAST_RANGE:
+            meter, amount = list(request.draws.items())[answer.past_draw] if request.c.draw_count else ("default meter", 1)
+            return InvalidArgument(f"draws[{answer.past_draw}].amount", amount, f"at most 10^12 units; of {meter} this is more")
+        if outcome == NO_MEMORY:
+            raise MemoryError
+        decision = Decision.__new__(Decision)
+        decision._labels = self._labels
+        decision._request = request
+        decision._rules = <Rules>self._rules[catalog] if catalog >= 0 else None
+        decision._wording = decision._rules
+        if catalog < 0 and self._rules:
+            decision._wording = <Rules>self._rules[self._wording]
+        decision._now = now
+        decision.take(answer)
+        return decision
+
+    def admit(self, Request request not None, int64_t now):
+        """Decide and, if allowed, charge. Raises InvalidArgument for a draw of more than 10^12 units."""
+        cdef answer_t answer
+        cdef int catalog, outcome
+        cdef uint64_t hash = self.hash_of(request.c.account.at, request.c.account.size)
+        pthread_mutex_lock(&self._mutex)
+        outcome = self.run(&request.c, hash, now, &answer, &catalog)
+        pthread_mutex_unlock(&self._mutex)
+        made = self.decision(request, outcome, now, &answer, catalog)
+        if outcome == PAST_RANGE:
+            raise made
+        return made
+
+    def peek(self, Request request not None, int64_t now):
+        """What admit would say. Decides on a copy of the record, so that nothing can change, and is not counted."""
+        cdef answer_t answer
+        cdef int catalog = -1, outcome = DECIDED
+        cdef record_t* copy = NULL
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(request._account)
+        if where == NULL:
+            answer_begin(&answer)
+            answer.verdict, answer.rule = ACCOUNT_UNKNOWN, RULE_ACCOUNT
+        else:
+            catalog = where[0].catalog
+            copy = record_copy(where[0])
+            outcome = decide(self._catalogs[catalog], &copy, &request.c, now, &answer) if copy != NULL else NO_MEMORY
+        pthread_mutex_unlock(&self._mutex)
+        free(copy)
+        made = self.decision(request, outcome, now, &answer, catalog)
+        if outcome == PAST_RANGE:
+            raise made
+        return made
+
+    cdef void fetch(self, const request_t** group, int count, uint64_t* hashes) noexcept nogil:
+        """Hash a group's accounts and have the processor fetch their chunks, then their records, while it goes on."""
+        cdef int i
+        for i in range(count):
+            hashes[i] = self.hash_of(group[i].account.at, group[i].account.size)
+            table_prefetch(&self._table, hashes[i])
+        for i in range(count):
+            table_prefetch_record(&self._table, hashes[i])
+
+    def admit_many(self, requests, int64_t now):
+        """Decide each in turn, at one moment. An InvalidArgument among them, or one that a request meets, is returned in its place."""
+        cdef list items = list(requests), made = []
+        cdef const request_t* group[GROUP]
+        cdef uint64_t hashes[GROUP]
+        cdef answer_t answer
+        cdef int i, count, catalog, outcome
+        cdef Py_ssize_t start = 0
+        for item in items:
+            if not isinstance(item, (Request, InvalidArgument)):
+                raise TypeError(f"requests must be Request objects, not {type(item).__name__}")
+        while start < len(items):
+            count = 0
+            for item in items[start:start + GROUP]:
+                if type(item) is Request:
+                    group[count] = &(<Request>item).c
+                    count += 1
+            pthread_mutex_lock(&self._mutex)
+            self.fetch(group, count, hashes)
+            pthread_mutex_unlock(&self._mutex)
+            i = 0
+            for item in items[start:start + GROUP]:
+                if type(item) is not Request:
+                    made.append(item)
+                    continue
+                pthread_mutex_lock(&self._mutex)
+                outcome = self.run(&(<Request>item).c, hashes[i], now, &answer, &catalog)
+                pthread_mutex_unlock(&self._mutex)
+                made.append(self.decision(<Request>item, outcome, now, &answer, catalog))
+                i += 1
+            start += GROUP
+        return made
+
+    def admit_packed(self, PackedRequests requests not None, int64_t now):
+        """Decide each in turn, at one moment, in one hold of the mutex. The verdicts' numbers as bytes; 0 = past the range."""
+        cdef bytearray verdicts = bytearray(requests.count)
+        cdef uint8_t* at = <uint8_t*>PyByteArray_AS_STRING(verdicts)
+        cdef const request_t* group[GROUP]
+        cdef uint64_t hashes[GROUP]
+        cdef answer_t answer
+        cdef Py_ssize_t start = 0
+        cdef int i, count, catalog, outcome = DECIDED
+        with nogil:
+            pthread_mutex_lock(&self._mutex)
+            while start < requests.count and outcome != NO_MEMORY:
+                count = <int>min(<Py_ssize_t>GROUP, requests.count - start)
+                for i in range(count):
+                    group[i] = &requests.at[start + i]
+                self.fetch(group, count, hashes)
+                for i in range(count):
+                    outcome = self.run(group[i], hashes[i], now, &answer, &catalog)
+                    if outcome == DECIDED:
+                        at[start + i] = <uint8_t>answer.verdict
+                    elif outcome == NO_MEMORY:
+                        break
+                start += GROUP
+            pthread_mutex_unlock(&self._mutex)
+        if outcome == NO_MEMORY:
+            raise MemoryError
+        return bytes(verdicts)
+
+    def usage(self, str account not None, int64_t now):
+        """Every limit of the account's plan as it stands; None if there is no such account."""
+        cdef seen_t seen
+        cdef state_t states[LIMITS_MAX]
+        cdef const plan_t* plan
+        cdef const limit_t* limit
+        cdef slot_t* slot
+        cdef Rules rules
+        cdef int i
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(account.encode())
+        if where == NULL:
+            pthread_mutex_unlock(&self._mutex)
+            return None
+        record = where[0]
+        rules = <Rules>self._rules[record.catalog]
+        plan = rules_plan(&rules.c, record.plan)
+        seen.zone = &rules.c.zone
+        seen.now = max(now, record.seen_at)
+        seen.anchor = zone_local(&rules.c.zone, record.subscribed_at)
+        for i in range(plan.limit_count):
+            limit = &plan.limits[i]
+            slot = record_slot(record, limit.key)
+            states[i] = limit_state(limit, &seen, slot, record_log(record, slot) if slot != NULL else NULL)
+        pthread_mutex_unlock(&self._mutex)
+        return Usage(
+            account,
+            CatalogVersion(rules.name, rules.version),
+            self._labels.name(plan.label),
+            tuple([limit_state_of(rules, &states[i]) for i in range(plan.limit_count)]),
+        )
+
+    # ---- Figures ----
+
+    def decisions(self):
+        """(catalog, plan, model, verdict number, rule, count) of every kind of decision made; Peek is not counted."""
+        cdef list rows = []
+        cdef uint64_t i, kind
+        pthread_mutex_lock(&self._mutex)
+        for i in range((<uint64_t>1) << self._counters.bits):
+            kind = self._counters.at[i].kind
+            if kind:
+                rows.append((
+                    self._labels.name(kind >> 53), self._labels.name(kind >> 37 & 0xffff), self._labels.name(kind >> 21 & 0xffff),
+                    kind & 31, self._labels.name(kind >> 5 & 0xffff), self._counters.at[i].count,
+                ))
+        pthread_mutex_unlock(&self._mutex)
+        return rows
+
+    @property
+    def behind_count(self):
+        """Decisions whose account had been seen more than 5 s after the caller's time: a clock went back."""
+        return self._behind

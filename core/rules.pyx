@@ -1,0 +1,221 @@
+"""Builds `rules_t` from a CatalogSpec. The spec has been validated; what is checked here would corrupt memory if it were wrong."""
+
+
+@cython.final
+@cython.no_gc
+cdef class Rules:
+    """One version of a catalog, compiled. Made by Ledger.load; immutable."""
+
+    cdef rules_t c
+    cdef readonly str name
+    cdef readonly str version
+    cdef readonly object spec       # the CatalogSpec
+    cdef tuple limits               # LimitSpec of every limit, by limit_t.index
+    cdef list plan_names            # in the spec's order
+    cdef list _kept                 # bytes objects that the names point into
+    cdef list _blocks               # addresses of what was allocated
+
+    def __init__(self):
+        raise TypeError("Rules are made by Ledger.load")
+
+    def __dealloc__(self):
+        cdef size_t block
+        names_free(&self.c.model_names)
+        names_free(&self.c.tools)
+        names_free(&self.c.endpoints)
+        names_free(&self.c.meters)
+        for block in self._blocks or ():
+            free(<void*>block)
+
+    cdef void* take(self, size_t count, size_t size) except NULL:
+        """Zeroed memory that lives as long as the rules; one item more than asked, since NULL is the exception."""
+        cdef void* block = calloc(count + 1, size)
+        if block == NULL:
+            raise MemoryError
+        self._blocks.append(<size_t>block)
+        return block
+
+    cdef name_t keep(self, str name):
+        """The name as C sees it, kept alive."""
+        cdef bytes encoded = name.encode()
+        self._kept.append(encoded)
+        return name_of(<const uint8_t*>PyBytes_AS_STRING(encoded), <uint32_t>len(encoded))
+
+    cdef int fill(self, names_t* table, object names, bint exact) except -1:
+        """A table of (name, number) pairs."""
+        if not names_init(table, <uint32_t>len(names), exact):
+            raise MemoryError
+        for name, number in names:
+            names_add(table, self.keep(name), number)
+        return 0
+
+    cdef uint64_t* bits(self, object indices, int size) except? NULL:
+        """A bit set over [0, size), or NULL for None."""
+        cdef uint64_t* bits
+        cdef int index
+        if indices is None:
+            return NULL
+        bits = <uint64_t*>self.take(size // 64 + 1, sizeof(uint64_t))
+        for index in indices:
+            if not 0 <= index < size:
+                raise ValueError(index)
+            bits[index >> 6] |= <uint64_t>1 << (index & 63)
+        return bits
+
+    cdef members_t members(self, object specs):
+        cdef members_t members
+        cdef int i
+        members.at = NULL
+        members.count = -1
+        if specs is not None:
+            members.count = <int>len(specs)
+            members.at = <member_t*>self.take(members.count, sizeof(member_t))
+            for i, spec in enumerate(specs):
+                members.at[i].plan = spec.plan
+                members.at[i].since = spec.from_us
+                members.at[i].until = spec.until_us
+        return members
+
+    cdef int build(self, object spec, Labels labels) except -1:
+        self.build_time(spec)
+        self.build_names(spec)
+        self.build_models(spec, labels)
+        self.build_meters(spec, labels)
+        self.build_plans(spec, labels)
+        return 0
+
+    cdef int build_time(self, object spec) except -1:
+        cdef zone_t* zone = &self.c.zone
+        cdef schedule_t* schedule
+        cdef int i, j
+        zone.count = <int>len(spec.zone)
+        zone.since = <int64_t*>self.take(zone.count, sizeof(int64_t))
+        zone.offset = <int64_t*>self.take(zone.count, sizeof(int64_t))
+        zone.reading = <int64_t*>self.take(zone.count, sizeof(int64_t))
+        for i, (since, offset) in enumerate(spec.zone):
+            zone.since[i] = since
+            zone.offset[i] = offset
+            zone.reading[i] = since + (zone.offset[i - 1] if i else 0)
+        self.c.schedules = <schedule_t*>self.take(len(spec.schedules), sizeof(schedule_t))
+        for i, spans in enumerate(spec.schedules):
+            schedule = &self.c.schedules[i]
+            schedule.count = <int>len(spans)
+            schedule.spans = <span_t*>self.take(schedule.count, sizeof(span_t))
+            for j, (start, end) in enumerate(spans):
+                schedule.spans[j].start = start
+                schedule.spans[j].end = end
+        return 0
+
+    cdef int build_names(self, object spec) except -1:
+        cdef int i
+        self.fill(&self.c.model_names, spec.names, False)
+        self.c.pattern_count = <int>len(spec.patterns)
+        self.c.patterns = <pattern_t*>self.take(self.c.pattern_count, sizeof(pattern_t))
+        for i, (prefix, model) in enumerate(spec.patterns):
+            self.c.patterns[i].prefix = self.keep(prefix)
+            self.c.patterns[i].model = model
+        self.fill(&self.c.tools, [(tool.name, i) for i, tool in enumerate(spec.tools)], False)
+        self.fill(&self.c.endpoints, [(path, i) for i, path in enumerate(spec.endpoints)], True)
+        self.fill(&self.c.meters, [(meter.name, i) for i, meter in enumerate(spec.meters)], True)
+        self.c.any_tool = spec.any_tool
+        self.c.any_endpoint = spec.open_endpoints is None
+        self.c.open_endpoints = mask_of(spec.open_endpoints or (), 64)
+        self.c.tool_bound = <bint*>self.take(len(spec.tools), sizeof(bint))
+        self.c.tool_endpoints = <uint64_t*>self.take(len(spec.tools), sizeof(uint64_t))
+        for i, tool in enumerate(spec.tools):
+            self.c.tool_bound[i] = tool.endpoints is not None
+            self.c.tool_endpoints[i] = mask_of(tool.endpoints or (), 64)
+        return 0
+
+    cdef int build_models(self, object spec, Labels labels) except -1:
+        cdef model_t* model
+        cdef weight_t* weight
+        cdef int i, j
+        self.c.models = <model_t*>self.take(len(spec.models), sizeof(model_t))
+        for i, it in enumerate(spec.models):
+            model = &self.c.models[i]
+            model.label = labels.number(it.name)
+            model.rule = labels.number("models." + it.name)
+            model.members = self.members(it.plans)
+            model.weight_count = <int>len(it.weights)
+            model.weights = <weight_t*>self.take(model.weight_count, sizeof(weight_t))
+            for j, entry in enumerate(it.weights):
+                weight = &model.weights[j]
+                weight.value.num, weight.value.den = entry.num, entry.den
+                weight.schedule = entry.schedule
+                weight.tools = self.bits(entry.tools, <int>len(spec.tools))
+                weight.since, weight.until = entry.from_us, entry.until_us
+        return 0
+
+    cdef int build_meters(self, object spec, Labels labels) except -1:
+        cdef meter_t* meter
+        cdef int i
+        if len(spec.meters) > METERS_MAX:
+            raise ValueError(len(spec.meters))
+        self.c.meter_at = <meter_t*>self.take(len(spec.meters), sizeof(meter_t))
+        self.c.default_meter = spec.default_meter
+        for i, it in enumerate(spec.meters):
+            meter = &self.c.meter_at[i]
+            meter.rule = labels.number("meters." + it.name)
+            meter.weighted = it.weighted
+            meter.pools = <uint32_t>mask_of(it.pools, POOLS_MAX)
+            meter.per_unit.num, meter.per_unit.den = it.num, it.den
+            meter.members = self.members(it.plans)
+        return 0
+
+    cdef int build_plans(self, object spec, Labels labels) except -1:
+        cdef plan_t* plan
+        cdef int i, j
+        self.plan_names = [it.name for it in spec.plans]
+        self.limits = tuple([limit for it in spec.plans for limit in it.limits])
+        self.c.plans = <plan_t*>self.take(len(spec.plans), sizeof(plan_t))
+        numbers = [labels.number(name) for name in self.plan_names]
+        self.c.plan_of_count = max(numbers, default=0) + 1
+        self.c.plan_of = <int16_t*>self.take(self.c.plan_of_count, sizeof(int16_t))
+        for i in range(<int>self.c.plan_of_count):
+            self.c.plan_of[i] = -1
+        index = 0
+        for i, it in enumerate(spec.plans):
+            plan = &self.c.plans[i]
+            self.c.plan_of[<int>numbers[i]] = i
+            plan.label = numbers[i]
+            plan.pools = <uint32_t>mask_of(it.pools, POOLS_MAX)
+            plan.limit_count = <int>len(it.limits)
+            if plan.limit_count > LIMITS_MAX:
+                raise ValueError(plan.limit_count)
+            plan.limits = <limit_t*>self.take(plan.limit_count, sizeof(limit_t))
+            for j, limit in enumerate(it.limits):
+                self.build_limit(&plan.limits[j], limit, spec, labels, index)
+                index += 1
+        return 0
+
+    cdef int build_limit(self, limit_t* limit, object it, object spec, Labels labels, int index) except -1:
+        cdef window_t* window = &limit.window
+        limit.index = index
+        limit.rule = labels.number(it.id)
+        limit.key = <uint32_t>limit.rule << 3 | <uint32_t>it.kind
+        limit.pool = it.pool
+        limit.meters = mask_of(range(len(spec.meters)) if it.meters is None else it.meters, METERS_MAX)
+        limit.models = self.bits(it.models, <int>len(spec.models))
+        limit.tools = self.bits(it.tools, <int>len(spec.tools))
+        window.kind = it.kind
+        window.limit = it.limit_micro
+        window.length = it.length_us
+        window.months = it.months
+        window.step = it.step_us
+        window.anchor = it.anchor_us
+        window.rate_num, window.rate_den = it.rate_num, it.rate_den
+        window.entries_max = it.entries_max
+        if it.kind == SLIDING and not ENTRIES_MAX_MIN <= it.entries_max <= ENTRIES_MAX_MAX:
+            raise ValueError(it.entries_max)
+        return 0
+
+
+cdef uint64_t mask_of(object indices, int size) except? 0:
+    cdef uint64_t mask = 0
+    cdef int index
+    for index in indices:
+        if not 0 <= index < size:
+            raise ValueError(index)
+        mask |= <uint64_t>1 << index
+    return mask

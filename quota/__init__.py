@@ -1,0 +1,30 @@
+"""quotad: the quota daemon for coding plans, and the same engine in process."""
+
+from __future__ import annotations
+
+from quota._core import Decision, Request
+from quota.engine import CatalogInfo, Engine
+from quota.errors import AlreadyExists, CatalogError, FailedPrecondition, InvalidArgument, NotFound, QuotaError
+from quota.types import Account, CatalogVersion, LimitState, Mode, Usage, VendorRefusal, Verdict
+from quota.version import VERSION as __version__
+
+__all__ = [
+    "Account",
+    "AlreadyExists",
+    "CatalogError",
+    "CatalogInfo",
+    "CatalogVersion",
+    "Decision",
+    "Engine",
+    "FailedPrecondition",
+    "InvalidArgument",
+    "LimitState",
+    "Mode",
+    "NotFound",
+    "QuotaError",
+    "Request",
+    "Usage",
+    "VendorRefusal",
+    "Verdict",
+    "__version__",
+]

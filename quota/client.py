@@ -1,0 +1,151 @@
+"""Clients of a running server: the stubs with arguments by name, answers as messages.
+
+Calls raise `grpc.RpcError`; its `code()` and `details()` say what is wrong, as the comments of the protos tell. A refusal
+is no error: look at `verdict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+
+from quota.v1 import admin_pb2, admin_pb2_grpc, quota_pb2, quota_pb2_grpc
+
+SERVER: Final = "127.0.0.1:50051"
+ADMIN_SERVER: Final = "127.0.0.1:50052"
+TIMEOUT_S: Final = 10.0
+MESSAGE_ACCOUNTS: Final = 500  # accounts sent in one message of an import
+
+# An answer may be longer than what grpcio takes unless told: a batch of 10,000, a page of 10,000 accounts.
+_OPTIONS: Final = (("grpc.max_receive_message_length", -1),)
+
+
+class _Channel:
+    """A connection that closes at the end of a `with`. `timeout_s` bounds each call but an import."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class QuotaClient(_Channel):
+    """Asks the data port."""
+
+    def __init__(self, address: str = SERVER, *, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(address, timeout_s)
+        self._stub = quota_pb2_grpc.QuotaServiceStub(self._channel)
+
+    def admit(self, request: quota_pb2.AdmitRequest) -> quota_pb2.AdmitResponse:
+        """Decide and charge."""
+        return self._stub.Admit(request, timeout=self._timeout_s)
+
+    def admit_batch(self, requests: Iterable[quota_pb2.AdmitRequest]) -> list[quota_pb2.AdmitResult]:
+        """Decide and charge each on its own, in order."""
+        batch = quota_pb2.AdmitBatchRequest(requests=requests)
+        return list(self._stub.AdmitBatch(batch, timeout=self._timeout_s).results)
+
+    def peek(self, request: quota_pb2.AdmitRequest) -> quota_pb2.AdmitResponse:
+        """Say what admit would say; nothing changes."""
+        return self._stub.Peek(request, timeout=self._timeout_s)
+
+    def usage(self, account: str) -> quota_pb2.Usage:
+        """Show every limit of an account's plan."""
+        return self._stub.GetUsage(quota_pb2.GetUsageRequest(account=account), timeout=self._timeout_s)
+
+
+class AdminClient(_Channel):
+    """Asks the control port."""
+
+    def __init__(self, address: str = ADMIN_SERVER, *, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(address, timeout_s)
+        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
+
+    def put_account(self, account: admin_pb2.Account) -> admin_pb2.Account:
+        """Create or change an account; return it as it is now."""
+        return self._stub.PutAccount(admin_pb2.PutAccountRequest(account=account), timeout=self._timeout_s)
+
+    def get_account(self, account_id: str) -> admin_pb2.Account:
+        return self._stub.GetAccount(admin_pb2.GetAccountRequest(id=account_id), timeout=self._timeout_s)
+
+    def list_accounts(self) -> Iterator[admin_pb2.Account]:
+        """Yield every account, asking page by page."""
+        request = admin_pb2.ListAccountsRequest()
+        while True:
+            page = self._stub.ListAccounts(request, timeout=self._timeout_s)
+            yield from page.accounts
+            if not page.next_page_token:
+                return
+            request = admin_pb2.ListAccountsRequest(page_token=page.next_page_token)
+
+    def delete_account(self, account_id: str, *, purge: bool = False) -> None:
+        self._stub.DeleteAccount(
+            admin_pb2.DeleteAccountRequest(id=account_id, purge=purge), timeout=self._timeout_s
+        )
+
+    def import_accounts(self, accounts: Iterable[admin_pb2.Account]) -> admin_pb2.ImportAccountsResponse:
+        """Put many accounts, read from `accounts` as they are sent, however long it takes."""
+        return self._stub.ImportAccounts(_import_messages(accounts))
+
+    def list_catalogs(self) -> list[admin_pb2.CatalogInfo]:
+        response = self._stub.ListCatalogs(admin_pb2.ListCatalogsRequest(), timeout=self._timeout_s)
+        return list(response.catalogs)
+
+    def load_catalog(self, yaml: str) -> admin_pb2.LoadCatalogResponse:
+        return self._stub.LoadCatalog(admin_pb2.LoadCatalogRequest(yaml=yaml), timeout=self._timeout_s)
+
+    def check_catalog(self, yaml: str) -> admin_pb2.CheckCatalogResponse:
+        return self._stub.CheckCatalog(admin_pb2.CheckCatalogRequest(yaml=yaml), timeout=self._timeout_s)
+
+    def get_clock(self) -> admin_pb2.ClockState:
+        return self._stub.GetClock(admin_pb2.GetClockRequest(), timeout=self._timeout_s)
+
+    def accept_clock(self) -> int:
+        """Adopt a forward step of the wall clock; return how far, in milliseconds."""
+        return self._stub.AcceptClock(admin_pb2.AcceptClockRequest(), timeout=self._timeout_s).adopted_ms
+
+
+def one_request(
+    account: str,
+    *,
+    model: str = "",
+    tool: str = "",
+    endpoint: str = "",
+    draws: Mapping[str, int] | None = None,
+    client: str = "",
+    explain: bool = False,
+) -> quota_pb2.AdmitRequest:
+    """Make a request; `draws` maps meters to amounts, none means one of the catalog's default meter."""
+    return quota_pb2.AdmitRequest(
+        account=account,
+        model=model,
+        tool=tool,
+        endpoint=endpoint,
+        draws=(quota_pb2.Draw(meter=meter, amount=amount) for meter, amount in (draws or {}).items()),
+        client=client,
+        explain=explain,
+    )
+
+
+def _import_messages(accounts: Iterable[admin_pb2.Account]) -> Iterator[admin_pb2.ImportAccountsRequest]:
+    message = admin_pb2.ImportAccountsRequest()
+    for account in accounts:
+        message.accounts.append(account)
+        if len(message.accounts) == MESSAGE_ACCOUNTS:
+            yield message
+            message = admin_pb2.ImportAccountsRequest()
+    if message.accounts:
+        yield message

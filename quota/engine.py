@@ -1,0 +1,238 @@
+"""The engine: catalogs, accounts and decisions in one process. What the server serves, and a library in itself.
+
+    from quota import Engine, Request
+
+    engine = Engine(catalogs=["glm-2026", "path/to/own.yaml"])
+    engine.put_account("ada", catalog="glm-2026", plan="lite")
+    decision = engine.admit(Request("ada", model="glm-4.7", tool="claude-code"))
+
+Every method that depends on time takes `now_ms` (Unix milliseconds); left out, the engine's clock is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from quota._core import Decision, Ledger, Request
+from quota.catalog import SHIPPED, Catalog, compile_catalog, load, parse
+from quota.clock import Clock
+from quota.errors import InvalidArgument, NotFound
+from quota.types import PERIODS, Account, CatalogVersion, Usage, Verdict
+
+TIME_MS_MIN = 946_684_800_000  # 2000-01-01
+TIME_MS_MAX = 4_102_444_800_000  # 2100-01-01
+
+
+class TimeSource(Protocol):
+    """Whatever tells the time. Tests give one that stands still."""
+
+    def now_us(self) -> int:
+        """Return Unix time in microseconds; it never goes back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogInfo:
+    """A catalog in force."""
+
+    name: str
+    version: str
+    loaded_at_ms: int
+    plans: tuple[str, ...]
+    accounts: int
+
+
+class Engine:
+    """Decide, charge, and answer for what was charged.
+
+    `catalogs` are shipped names or files; raises CatalogError if one is wrong. `catalog_default` is the catalog of accounts put
+    without one, and words the refusal of unknown accounts; left out, it is the first one loaded.
+    """
+
+    def __init__(
+        self,
+        catalogs: Iterable[str | Path] = SHIPPED,
+        *,
+        clock: TimeSource | None = None,
+        catalog_default: str | None = None,
+    ) -> None:
+        self.clock: TimeSource = clock or Clock()
+        self._ledger = Ledger(os.urandom(16))
+        self._loaded_at_ms: dict[str, int] = {}
+        for source in catalogs:
+            self.load_catalog(source)
+        if not self._loaded_at_ms:
+            raise InvalidArgument("catalogs", (), "at least one catalog")
+        self.catalog_default = next(iter(self._loaded_at_ms)) if catalog_default is None else catalog_default
+        if self.catalog_default not in self._loaded_at_ms:
+            raise InvalidArgument("catalog_default", catalog_default, one_of(self._loaded_at_ms))
+        self._ledger.word_unknown_by(self.catalog_default)
+
+    # ---- Decisions ----
+
+    def admit(self, request: Request, *, now_ms: int | None = None) -> Decision:
+        """Decide and, if allowed, charge. A refusal is a Decision too. Raises InvalidArgument for a draw of more than 10^12 units."""
+        return self._ledger.admit(request, self.clock.now_us() if now_ms is None else time_us(now_ms))
+
+    def admit_many(
+        self, requests: Iterable[Request | InvalidArgument], *, now_ms: int | None = None
+    ) -> list[Decision | InvalidArgument]:
+        """Decide each in turn at one moment. A bad item is answered by its InvalidArgument in its place; the others go on."""
+        return self._ledger.admit_many(requests, self.clock.now_us() if now_ms is None else time_us(now_ms))
+
+    def peek(self, request: Request, *, now_ms: int | None = None) -> Decision:
+        """Return what admit would say. Nothing is charged, no window starts."""
+        return self._ledger.peek(request, self.clock.now_us() if now_ms is None else time_us(now_ms))
+
+    def usage(self, account: str, *, now_ms: int | None = None) -> Usage:
+        """Return every limit of the account's plan as it stands. Raises NotFound."""
+        usage = self._ledger.usage(account, self.clock.now_us() if now_ms is None else time_us(now_ms))
+        if usage is None:
+            raise no_account(account)
+        return usage
+
+    def decisions(self) -> list[tuple[str, str, str, str, str, int]]:
+        """Return (catalog, plan, model, verdict, rule, count) of every kind of decision so far; Peek is not counted."""
+        return [
+            (catalog, plan, model, Verdict(verdict).name, rule, count)
+            for catalog, plan, model, verdict, rule, count in self._ledger.decisions()
+        ]
+
+    # ---- Accounts ----
+
+    def put_account(
+        self,
+        id: str,
+        *,
+        catalog: str = "",
+        plan: str,
+        subscribed_at_ms: int = 0,
+        period: str = "month",
+        expires_at_ms: int = 0,
+        overrides: Mapping[str, int] | None = None,
+        now_ms: int | None = None,
+    ) -> Account:
+        """Add an account, or change one: the new plan holds at once, what was drawn stays drawn.
+
+        `subscribed_at_ms` 0 means now for a new account and no change for an old one; `expires_at_ms` 0 means no end.
+        Raises InvalidArgument.
+        """
+        before = self._ledger.get(id)
+        now_us = self.clock.now_us() if now_ms is None else time_us(now_ms)
+        name = catalog or self.catalog_default
+        rules = {rules.name: rules for rules in self._ledger.rules()}
+        if name not in rules:
+            raise InvalidArgument("catalog", catalog, one_of(rules))
+        plans = [it.name for it in rules[name].spec.plans]
+        if plan not in plans:
+            raise InvalidArgument("plan", plan, one_of(plans))
+        if period not in PERIODS:
+            raise InvalidArgument("period", period, one_of(PERIODS))
+        if overrides:
+            raise InvalidArgument("overrides", dict(overrides), "none: overrides are not served yet")
+        subscribed_at_us = before[3] if before and not subscribed_at_ms else now_us
+        if subscribed_at_ms:
+            subscribed_at_us = time_us(subscribed_at_ms, "subscribed_at_ms")
+        expires_at_us = time_us(expires_at_ms, "expires_at_ms") if expires_at_ms else 0
+        if expires_at_us and expires_at_us <= subscribed_at_us:
+            raise InvalidArgument("expires_at_ms", expires_at_ms, "0 for no end, or a moment after the subscription's")
+        self._ledger.put(id, name, plan, subscribed_at_us, PERIODS.index(period), expires_at_us)
+        return self.get_account(id)
+
+    def get_account(self, id: str) -> Account:
+        """Return the account. Raises NotFound."""
+        row = self._ledger.get(id)
+        if row is None:
+            raise no_account(id)
+        return account_from(row)
+
+    def list_accounts(self, page_size: int = 1000, page_token: str = "") -> tuple[list[Account], str]:
+        """Return about `page_size` accounts, in no particular order, and the token of the next page; "" after the last one.
+
+        Accounts added or deleted meanwhile may or may not be seen; all others are, once. Raises InvalidArgument.
+        """
+        if not 1 <= page_size <= 100_000:
+            raise InvalidArgument("page_size", page_size, "1 to 100000")
+        try:
+            start = int(page_token or "0", 16)
+        except ValueError:
+            start = -1
+        if not 0 <= start < 2**64:
+            raise InvalidArgument("page_token", page_token, "a token from the page before, or empty")
+        rows, following = self._ledger.page(start, page_size)
+        return [account_from(row) for row in rows], "" if following is None else f"{following:x}"
+
+    def delete_account(self, id: str, *, purge: bool = False) -> None:
+        """Forget an account and what it has drawn. Raises NotFound. (Without a store `purge` makes no difference.)"""
+        if not self._ledger.delete(id):
+            raise no_account(id)
+
+    @property
+    def accounts_count(self) -> int:
+        return self._ledger.account_count
+
+    @property
+    def clock_behind_count(self) -> int:
+        """Decisions that came more than 5 s before the account's last admission: a clock went back somewhere."""
+        return self._ledger.behind_count
+
+    # ---- Catalogs ----
+
+    def load_catalog(self, source: str | Path) -> CatalogVersion:
+        """Put a catalog in force: a shipped name, a path, or YAML text (it has a line break). It replaces the one of its name.
+
+        Raises CatalogError, or FailedPrecondition if accounts are on a plan that it lacks. The old one then goes on deciding.
+        """
+        catalog = read_catalog(source)
+        loaded_at_us = self.clock.now_us()
+        loaded_at = datetime.fromtimestamp(loaded_at_us / 1_000_000, UTC)
+        version = f"{catalog.content_hash}@{loaded_at:%Y-%m-%dT%H:%M:%SZ}"
+        self._ledger.load(compile_catalog(catalog), version)
+        self._loaded_at_ms[catalog.name] = loaded_at_us // 1000
+        return CatalogVersion(catalog.name, version)
+
+    def catalogs(self) -> tuple[CatalogInfo, ...]:
+        """Return the catalogs in force, in order of their first load."""
+        accounts: dict[str, int] = {}
+        for (name, _), count in self._ledger.accounts_by_plan().items():
+            accounts[name] = accounts.get(name, 0) + count
+        return tuple(
+            CatalogInfo(
+                rules.name,
+                rules.version,
+                self._loaded_at_ms[rules.name],
+                tuple(plan.name for plan in rules.spec.plans),
+                accounts.get(rules.name, 0),
+            )
+            for rules in self._ledger.rules()
+        )
+
+
+def read_catalog(source: str | Path) -> Catalog:
+    """Text if it has a line break, else a shipped name or a path. Raises CatalogError."""
+    return parse(source) if isinstance(source, str) and "\n" in source else load(source)
+
+
+def time_us(time_ms: int, field: str = "now_ms") -> int:
+    """Milliseconds to the core's microseconds. Raises InvalidArgument outside the years 2000 to 2100."""
+    if not TIME_MS_MIN <= time_ms <= TIME_MS_MAX:
+        raise InvalidArgument(field, time_ms, f"{TIME_MS_MIN} to {TIME_MS_MAX}, the years 2000 to 2100 in Unix milliseconds")
+    return time_ms * 1000
+
+
+def account_from(row: tuple[str, str, str, int, int, int]) -> Account:
+    id, catalog, plan, subscribed_at_us, period, expires_at_us = row
+    return Account(id, catalog, plan, subscribed_at_us // 1000, PERIODS[period], expires_at_us // 1000)
+
+
+def no_account(id: str) -> NotFound:
+    return NotFound(f"no account {id!r}")
+
+
+def one_of(names: Iterable[str]) -> str:
+    return "one of " + ", ".join(names)

@@ -1,0 +1,1 @@
+"""The server: two gRPC ports and an HTTP port around one engine."""

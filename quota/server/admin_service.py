@@ -1,0 +1,178 @@
+"""AdminService: accounts, catalogs and the clock, for operators."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from quota import Account
+from quota.catalog import compile_catalog, parse
+from quota.clock import Clock
+from quota.engine import Engine
+from quota.errors import CatalogError, FailedPrecondition, InvalidArgument, QuotaError
+from quota.server.rpc import Method
+from quota.server.status import details, status_number
+from quota.v1 import admin_pb2, quota_pb2
+
+IMPORT_ERRORS_MAX: Final = 1_000  # told one by one; the rest is counted
+PAGE_ACCOUNTS_DEFAULT: Final = 1_000
+YAML_NAME: Final = "<yaml>"  # stands for the file's name where a catalog came as text
+
+logger = logging.getLogger(__name__)
+
+
+class AdminService:
+    """Serves AdminService. `file_catalogs` are the names that LoadCatalog may not replace: shipped, or from a file."""
+
+    def __init__(self, engine: Engine, clock: Clock, *, file_catalogs: frozenset[str], page_accounts_max: int) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._file_catalogs = file_catalogs
+        self._page_accounts_max = page_accounts_max
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return what is served, by the method's name in the proto."""
+        return {
+            "PutAccount": self.put_account,
+            "GetAccount": self.get_account,
+            "ListAccounts": self.list_accounts,
+            "DeleteAccount": self.delete_account,
+            "ImportAccounts": self.import_accounts,
+            "ListCatalogs": self.list_catalogs,
+            "LoadCatalog": self.load_catalog,
+            "CheckCatalog": self.check_catalog,
+            "GetClock": self.get_clock,
+            "AcceptClock": self.accept_clock,
+        }
+
+    # ---- Accounts ----------------------------------------------------------------------------------------------------
+
+    def put_account(self, message: admin_pb2.PutAccountRequest) -> admin_pb2.Account:
+        account = self._put(message.account)
+        logger.debug("account put: %r under %s, plan %s", account.id, account.catalog, account.plan)
+        return _account_message(account)
+
+    def get_account(self, message: admin_pb2.GetAccountRequest) -> admin_pb2.Account:
+        return _account_message(self._engine.get_account(message.id))
+
+    def list_accounts(self, message: admin_pb2.ListAccountsRequest) -> admin_pb2.ListAccountsResponse:
+        most = self._page_accounts_max
+        if not 0 <= message.page_size <= most:
+            raise InvalidArgument("page_size", message.page_size, f"0 to {most} (page_accounts_max)")
+        page_size = message.page_size or min(PAGE_ACCOUNTS_DEFAULT, most)
+        accounts, next_page_token = self._engine.list_accounts(page_size=page_size, page_token=message.page_token)
+        return admin_pb2.ListAccountsResponse(
+            accounts=(_account_message(account) for account in accounts), next_page_token=next_page_token
+        )
+
+    def delete_account(self, message: admin_pb2.DeleteAccountRequest) -> admin_pb2.DeleteAccountResponse:
+        self._engine.delete_account(message.id, purge=message.purge)
+        logger.debug("account deleted: %r", message.id)
+        return admin_pb2.DeleteAccountResponse()
+
+    def import_accounts(self, messages: Iterator[admin_pb2.ImportAccountsRequest]) -> admin_pb2.ImportAccountsResponse:
+        response = admin_pb2.ImportAccountsResponse()
+        index = 0
+        for message in messages:
+            for account in message.accounts:
+                try:
+                    self._put(account)
+                    response.loaded += 1
+                except QuotaError as error:
+                    response.failed += 1
+                    if response.failed <= IMPORT_ERRORS_MAX:
+                        response.errors.append(_import_error(index, account.id, error))
+                index += 1
+        logger.info("accounts imported: %d, bad ones: %d", response.loaded, response.failed)
+        return response
+
+    def _put(self, message: admin_pb2.Account) -> Account:
+        overrides: dict[str, int] = {}
+        for index, override in enumerate(message.overrides):
+            if override.limit_id in overrides:
+                raise InvalidArgument(f"overrides[{index}].limit_id", override.limit_id, "each limit once")
+            overrides[override.limit_id] = override.limit
+        return self._engine.put_account(
+            message.id,
+            catalog=message.catalog,
+            plan=message.plan,
+            subscribed_at_ms=message.subscribed_at_ms,
+            period=message.period or "month",
+            expires_at_ms=message.expires_at_ms,
+            overrides=overrides or None,
+        )
+
+    # ---- Catalogs ----------------------------------------------------------------------------------------------------
+
+    def list_catalogs(self, message: admin_pb2.ListCatalogsRequest) -> admin_pb2.ListCatalogsResponse:
+        return admin_pb2.ListCatalogsResponse(
+            catalogs=(
+                admin_pb2.CatalogInfo(
+                    name=catalog.name,
+                    version=catalog.version,
+                    loaded_at_ms=catalog.loaded_at_ms,
+                    plans=catalog.plans,
+                    accounts=catalog.accounts,
+                    from_file=catalog.name in self._file_catalogs,
+                )
+                for catalog in sorted(self._engine.catalogs(), key=lambda catalog: catalog.name)
+            )
+        )
+
+    def load_catalog(self, message: admin_pb2.LoadCatalogRequest) -> admin_pb2.LoadCatalogResponse:
+        catalog = parse(message.yaml, YAML_NAME)
+        if catalog.name in self._file_catalogs:
+            raise FailedPrecondition(
+                f"catalog {catalog.name} is shipped or comes from a file of the server: give this one another name, "
+                "or change the file and restart the server"
+            )
+        # The engine takes a text without a newline for a path; a caller must never choose a file of the server's.
+        version = self._engine.load_catalog(message.yaml + "\n")
+        logger.info("catalog loaded: %s, version %s", version.name, version.version)
+        return admin_pb2.LoadCatalogResponse(
+            catalog=quota_pb2.CatalogVersion(name=version.name, version=version.version), warnings=catalog.warnings
+        )
+
+    def check_catalog(self, message: admin_pb2.CheckCatalogRequest) -> admin_pb2.CheckCatalogResponse:
+        try:
+            catalog = parse(message.yaml, YAML_NAME)
+            compile_catalog(catalog)
+        except CatalogError as error:
+            return admin_pb2.CheckCatalogResponse(problems=error.problems)
+        return admin_pb2.CheckCatalogResponse(warnings=catalog.warnings)
+
+    # ---- The clock ---------------------------------------------------------------------------------------------------
+
+    def get_clock(self, message: admin_pb2.GetClockRequest) -> admin_pb2.ClockState:
+        reading = self._clock.read()
+        return admin_pb2.ClockState(
+            now_ms=reading.now_us // 1000,
+            wall_ms=reading.wall_us // 1000,
+            step_ms=reading.step_us // 1000,
+            alarms=reading.alarms_count,
+        )
+
+    def accept_clock(self, message: admin_pb2.AcceptClockRequest) -> admin_pb2.AcceptClockResponse:
+        return admin_pb2.AcceptClockResponse(adopted_ms=self._clock.accept() // 1000)
+
+
+def _account_message(account: Account) -> admin_pb2.Account:
+    return admin_pb2.Account(
+        id=account.id,
+        catalog=account.catalog,
+        plan=account.plan,
+        subscribed_at_ms=account.subscribed_at_ms,
+        period=account.period,
+        expires_at_ms=account.expires_at_ms,
+    )
+
+
+def _import_error(index: int, account_id: str, error: QuotaError) -> admin_pb2.ImportError:
+    return admin_pb2.ImportError(
+        index=index,
+        id=account_id,
+        code=status_number(error),
+        field=error.field if isinstance(error, InvalidArgument) else "",
+        message=details(error),
+    )

@@ -1,0 +1,104 @@
+"""The HTTP port: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes.
+
+Bounded in every direction: so many requests at once, so long each, and nothing is read but the head of a GET.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+REQUESTS_MAX: Final = 16
+REQUEST_SECONDS_MAX: Final = 5.0
+TEXT: Final = "text/plain; charset=utf-8"
+
+Answer = tuple[int, str, bytes]
+"""Status, content type, body."""
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Serves GET and HEAD. `ready` says whether calls are to be sent here."""
+
+    daemon_threads = True
+    allow_reuse_port = False
+
+    def __init__(self, host: str, port: int, *, registry: CollectorRegistry, ready: Callable[[], bool]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._registry = registry
+        self._ready = ready
+        self._slots = threading.BoundedSemaphore(REQUESTS_MAX)
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without the reverse look-up of the address, which may take long and serves nothing here."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def answer(self, path: str, accept: str) -> Answer:
+        """Return what a path answers."""
+        if path == "/metrics":
+            encode, content_type = choose_encoder(accept)
+            return 200, content_type, encode(self._registry)
+        if path == "/healthz":
+            return 200, TEXT, b"ok\n"
+        if path == "/readyz":
+            return (200, TEXT, b"ready\n") if self._ready() else (503, TEXT, b"not ready\n")
+        return 404, TEXT, b"not found; there are /metrics, /healthz and /readyz\n"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Hand a connection to a thread of its own, or close it if too many are being served."""
+        if not self._slots.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection, and hang up on a client that dawdles."""
+        deadline = threading.Timer(REQUEST_SECONDS_MAX, _hang_up, (request,))
+        deadline.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            deadline.cancel()
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up or dawdles is no event."""
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: HttpServer
+    server_version = "quotad"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._send(body_wanted=True)
+
+    def do_HEAD(self) -> None:
+        self._send(body_wanted=False)
+
+    def _send(self, *, body_wanted: bool) -> None:
+        path = self.path.partition("?")[0]
+        status, content_type, body = self.server.answer(path, self.headers.get("Accept", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if body_wanted:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Probes and scrapes are not worth a line each."""

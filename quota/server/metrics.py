@@ -1,0 +1,89 @@
+"""Every metric: its name, what it means, and where its value comes from.
+
+The core counts decisions itself; they are read when somebody scrapes. Labels are bounded by the catalogs, and never
+grow with accounts.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from quota.clock import Clock
+from quota.engine import Engine
+from quota.version import VERSION
+
+RPC_SECONDS_BUCKETS: Final = (
+    10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0, 5.0,
+)  # fmt: skip
+
+
+class RpcTimer:
+    """Observes how long calls take, by method."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._histogram = Histogram(
+            "quotad_rpc_seconds",
+            "Time from a parsed-out frame to the serialized answer, by method.",
+            ["method"],
+            buckets=RPC_SECONDS_BUCKETS,
+            registry=registry,
+        )
+
+    def observer(self, method: str) -> Callable[[float], None]:
+        """Return the function that takes one call's seconds; looked up once, since that costs more than observing."""
+        return self._histogram.labels(method).observe
+
+
+class EngineCollector(Collector):
+    """Reads the engine and the clock at every scrape."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._decisions()
+        yield GaugeMetricFamily("quotad_accounts", "Accounts that exist.", value=self._engine.accounts_count)
+        catalogs = GaugeMetricFamily(
+            "quotad_catalog_info", "Catalogs that decide, by name and version; always 1.", labels=["name", "version"]
+        )
+        for catalog in self._engine.catalogs():
+            catalogs.add_metric([catalog.name, catalog.version], 1)
+        yield catalogs
+        yield CounterMetricFamily(
+            "quotad_clock_alarms", "Steps of the wall clock over 5 s, which are not followed.",
+            value=self._clock.alarms_count,
+        )  # fmt: skip
+        yield CounterMetricFamily(
+            "quotad_clock_behind", "Decisions whose time was over 5 s before the account's last one.",
+            value=self._engine.clock_behind_count,
+        )  # fmt: skip
+        build = GaugeMetricFamily(
+            "quotad_build_info", "The program that runs, by version; always 1.", labels=["version", "python"]
+        )
+        build.add_metric([VERSION, platform.python_version()], 1)
+        yield build
+
+    def _decisions(self) -> Metric:
+        decisions = CounterMetricFamily(
+            "quotad_decisions",
+            "Decisions of Admit, by what they were made on and what they said.",
+            labels=["catalog", "plan", "model", "verdict", "rule"],
+        )
+        for catalog, plan, model, verdict, rule, count in self._engine.decisions():
+            decisions.add_metric([catalog, plan, model, verdict, rule], count)
+        return decisions
+
+
+def build_registry(engine: Engine, clock: Clock) -> CollectorRegistry:
+    """Make a registry of its own for one server, so that several can live in one process."""
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(engine, clock))
+    ProcessCollector(registry=registry)
+    return registry

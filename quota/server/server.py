@@ -1,0 +1,205 @@
+"""The only place that wires: settings to engine, engine to services, services to ports."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from quota.catalog import SHIPPED, load
+from quota.clock import Clock
+from quota.engine import Engine
+from quota.errors import FailedPrecondition, InvalidArgument, NotFound
+from quota.server.admin_service import AdminService
+from quota.server.http import HttpServer
+from quota.server.metrics import RpcTimer, build_registry
+from quota.server.quota_service import QuotaService
+from quota.server.rpc import service_handler
+from quota.settings import Settings
+from quota.v1 import admin_pb2, quota_pb2
+
+QUOTA_SERVICE: Final = quota_pb2.DESCRIPTOR.services_by_name["QuotaService"]
+ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+DEMO_CATALOG: Final = "glm-2026"
+DEMO_PLANS: Final = ("lite", "pro", "max")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the server listens, each as HOST:PORT."""
+
+    data: str
+    control: str
+    http: str
+
+
+class Server:
+    """One engine on three ports. Make it, `start` it, and `stop` it once; a test gives its own clock."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        """Load the catalogs. Raises CatalogError, or InvalidArgument for settings that do not go together."""
+        self._settings = settings
+        self._clock = clock or Clock()
+        files = _catalog_files(settings.catalogs)
+        shipped = tuple(name for name in SHIPPED if name not in files)
+        self.engine = _build_engine(settings, (*shipped, *files.values()), self._clock, (*shipped, *files))
+        self._registry = build_registry(self.engine, self._clock)
+        self._health = health.HealthServicer()
+        timer = RpcTimer(self._registry)
+        quota_service = QuotaService(self.engine, batch_items_max=settings.batch_items_max)
+        admin_service = AdminService(
+            self.engine,
+            self._clock,
+            file_catalogs=frozenset((*shipped, *files)),
+            page_accounts_max=settings.page_accounts_max,
+        )
+        self._data = self._build_grpc(service_handler(QUOTA_SERVICE, quota_service.methods(), timer))
+        self._control = self._build_grpc(service_handler(ADMIN_SERVICE, admin_service.methods(), timer))
+        names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._control)
+        self._set_health(serving=False)
+        self._http: HttpServer | None = None
+        self._ready = threading.Event()
+        if settings.demo:
+            _add_demo_accounts(self.engine)
+
+    def start(self) -> Addresses:
+        """Listen and answer. Raises FailedPrecondition, naming address and settings, if a port cannot be had."""
+        settings = self._settings
+        try:
+            data = _bind_grpc(self._data, settings.listen, settings.port, "port")
+            control = _bind_grpc(self._control, settings.admin_listen, settings.admin_port, "admin_port")
+            self._http = self._build_http()
+        except FailedPrecondition:
+            self._data.stop(None)
+            self._control.stop(None)
+            raise
+        self._data.start()
+        self._control.start()
+        threading.Thread(target=self._http.serve_forever, name="http", daemon=True).start()
+        self._set_health(serving=True)
+        self._ready.set()
+        return Addresses(data, control, _address(settings.http_listen, self._http.server_port))
+
+    def stop(self) -> None:
+        """Say that nothing more is served, let running calls end within `grace_ms`, and close the ports."""
+        self._ready.clear()
+        self._health.enter_graceful_shutdown()
+        grace_s = self._settings.grace_ms / 1000
+        stopping = [server.stop(grace_s) for server in (self._data, self._control)]
+        for stopped in stopping:
+            stopped.wait()
+        if self._http is not None:
+            self._http.shutdown()
+            self._http.server_close()
+
+    def _build_grpc(self, handler: grpc.GenericRpcHandler) -> grpc.Server:
+        settings = self._settings
+        server = grpc.server(
+            ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc"),
+            handlers=[handler],
+            options=(
+                # Without this a second server on a taken port would share its calls instead of failing.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.message_bytes_max),
+            ),
+            maximum_concurrent_rpcs=settings.rpc_pending_max,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return server
+
+    def _build_http(self) -> HttpServer:
+        host, port = self._settings.http_listen, self._settings.http_port
+        try:
+            return HttpServer(host, port, registry=self._registry, ready=self._ready.is_set)
+        except OSError as error:
+            raise _cannot_listen(host, port, "http_port", error) from error
+
+    def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name):
+            self._health.set(service, status)
+
+
+def serve_until_signal(server: Server) -> None:
+    """Wait for SIGINT or SIGTERM, then stop cleanly; a second signal ends the process at once. Main thread only."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        asked.set()
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, ask)
+    asked.wait()
+    logger.info("stopping")
+    server.stop()
+
+
+def _catalog_files(paths: Iterable[str]) -> dict[str, Path]:
+    """Return the files that the setting `catalogs` stands for, by the name of their catalog."""
+    files: dict[str, Path] = {}
+    for path in map(Path, paths):
+        found = sorted((*path.glob("*.yaml"), *path.glob("*.yml"))) if path.is_dir() else [path]
+        if not found:
+            raise InvalidArgument("catalogs", str(path), "a directory with *.yaml files, or a file")
+        for file in found:
+            catalog = load(file)
+            if catalog.name in files:
+                raise InvalidArgument(
+                    "catalogs", str(file), f"a catalog not named {catalog.name}, as {files[catalog.name]} is already"
+                )
+            files[catalog.name] = file
+            for warning in catalog.warnings:
+                logger.warning("%s", warning)
+    return files
+
+
+def _build_engine(settings: Settings, sources: Iterable[str | Path], clock: Clock, names: Iterable[str]) -> Engine:
+    if settings.catalog_default not in names:
+        raise InvalidArgument("catalog_default", settings.catalog_default, ", ".join(sorted(names)))
+    return Engine(sources, clock=clock, catalog_default=settings.catalog_default)
+
+
+def _add_demo_accounts(engine: Engine) -> None:
+    for plan in DEMO_PLANS:
+        try:
+            engine.get_account(f"demo-{plan}")
+        except NotFound:
+            engine.put_account(f"demo-{plan}", catalog=DEMO_CATALOG, plan=plan)
+
+
+def _bind_grpc(server: grpc.Server, host: str, port: int, setting: str) -> str:
+    """Bind a port and return the address. Tried with plain sockets first: their errors say what is the matter."""
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        bound = server.add_insecure_port(_address(host, port))
+    except (OSError, RuntimeError) as error:
+        raise _cannot_listen(host, port, setting, error) from error
+    return _address(host, bound)
+
+
+def _cannot_listen(host: str, port: int, setting: str, error: Exception) -> FailedPrecondition:
+    reason = error.strerror if isinstance(error, OSError) else "the address cannot be had"
+    listen = setting.replace("port", "listen")
+    return FailedPrecondition(f"cannot listen on {_address(host, port)} (settings {listen} and {setting}): {reason}")
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,329 @@
+"""What a server is told: defaults, then the YAML file, then the environment, then flags; the later one holds.
+
+Each field of `Settings` is one setting: `key` in the file, `QUOTAD_KEY` in the environment, `--key` as a flag.
+Everything is checked before anything starts, and every fault is named with its place, value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from quota.errors import QuotaError
+
+Value = str | int | bool | tuple[str, ...]
+
+CONFIG_BYTES_MAX: Final = 1_000_000
+ENVIRONMENT_PREFIX: Final = "QUOTAD_"
+# Variables that the client commands read; no settings of the server, and no mistakes either.
+CLIENT_VARIABLES: Final = frozenset({"QUOTAD_SERVER", "QUOTAD_ADMIN_SERVER"})
+
+
+class SettingsError(QuotaError):
+    """Settings that a server cannot run with. `problems` holds every one found, each with its place."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class _NotAllowedError(Exception):
+    """A value that a setting does not take; turned into a problem by whoever knows the place."""
+
+
+# ---- What a value may be --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How one setting is read. `read` takes a string, or what the file holds, and raises _NotAllowedError."""
+
+    read: Callable[[object], Value]
+    allowed: str
+
+
+def _whole(least: int, most: int) -> _Kind:
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _NotAllowedError
+        return value
+
+    return _Kind(read, f"a whole number from {least} to {most}")
+
+
+def _switch() -> _Kind:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+    def read(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, str) or value.lower() not in words:
+            raise _NotAllowedError
+        return words[value.lower()]
+
+    return _Kind(read, "true or false")
+
+
+def _host() -> _Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise _NotAllowedError
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?", value):
+                raise _NotAllowedError from None
+        return value
+
+    return _Kind(read, "an address or a host name, without a port, such as 127.0.0.1 or ::1")
+
+
+def _word() -> _Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not 1 <= len(value.encode()) <= 128 or not value.isprintable():
+            raise _NotAllowedError
+        return value
+
+    return _Kind(read, "a name of 1 to 128 bytes")
+
+
+def _choice(*words: str) -> _Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in words:
+            raise _NotAllowedError
+        return value.lower()
+
+    return _Kind(read, ", ".join(words))
+
+
+def _paths() -> _Kind:
+    def read(value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = value.split(os.pathsep)
+        if not isinstance(value, list | tuple) or not all(isinstance(path, str) and path for path in value):
+            raise _NotAllowedError
+        return tuple(value)
+
+    return _Kind(read, f"a list of files or directories (in the environment with {os.pathsep!r} between them)")
+
+
+# ---- The settings ---------------------------------------------------------------------------------------------------
+
+
+def _setting(default: Value, kind: _Kind, meaning: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": meaning})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything a server is told, checked. Lengths in bytes, times in milliseconds, as the names say."""
+
+    listen: str = _setting("127.0.0.1", _host(), "address of the data port")
+    admin_listen: str = _setting("127.0.0.1", _host(), "address of the control port; it asks for no password")
+    http_listen: str = _setting("127.0.0.1", _host(), "address of the HTTP port")
+    port: int = _setting(50051, _whole(0, 65535), "data port: QuotaService; 0 = any free one")
+    admin_port: int = _setting(50052, _whole(0, 65535), "control port: AdminService, reflection; 0 = any free one")
+    http_port: int = _setting(8080, _whole(0, 65535), "HTTP port: /metrics, /healthz, /readyz; 0 = any free one")
+    catalogs: tuple[str, ...] = _setting(
+        (),
+        _paths(),
+        "catalog files, or directories of *.yaml, served beside the shipped ones; relative paths start at the working "
+        "directory; a catalog that has a shipped one's name takes its place",
+    )
+    catalog_default: str = _setting(
+        "glm-2026", _word(), "catalog of accounts put without one, and of refusals to unknown accounts"
+    )
+    demo: bool = _setting(False, _switch(), "add the accounts demo-lite, demo-pro and demo-max where absent")
+    batch_items_max: int = _setting(10_000, _whole(1, 1_000_000), "requests in one AdmitBatch, at most")
+    page_accounts_max: int = _setting(10_000, _whole(1, 100_000), "accounts in one page of ListAccounts, at most")
+    message_bytes_max: int = _setting(
+        8_388_608, _whole(1_024, 1_073_741_824), "length of one message received, at most"
+    )
+    rpc_threads: int = _setting(4, _whole(1, 256), "threads that answer calls, on each of the two gRPC ports")
+    rpc_pending_max: int = _setting(
+        1_000, _whole(1, 1_000_000), "calls running or waiting for a thread, on each of the two gRPC ports, at most"
+    )
+    grace_ms: int = _setting(5_000, _whole(0, 600_000), "time that running calls have to end at a stop")
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "what is logged, and all above it")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting's names and meaning."""
+
+    key: str
+    allowed: str
+    help: str
+    read: Callable[[object], Value]
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.key.upper()
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key.replace("_", "-")
+
+
+SETTINGS: Final[tuple[Setting, ...]] = tuple(
+    Setting(f.name, f.metadata["kind"].allowed, f.metadata["help"], f.metadata["kind"].read)
+    for f in dataclasses.fields(Settings)
+)
+_BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings in force, and where each comes from: `default`, `FILE:LINE`, `$QUOTAD_KEY` or `--key`."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+# ---- Reading them ---------------------------------------------------------------------------------------------------
+
+
+def load(
+    flags: Mapping[str, object], environment: Mapping[str, str], config: str | Path | None = None
+) -> Configuration:
+    """Put the settings together. `flags` maps keys to values as given; keys mapped to None were not given.
+
+    Raises SettingsError with every problem of every source.
+    """
+    problems: list[str] = []
+    values: dict[str, Value] = {}
+    origins = {setting.key: "default" for setting in SETTINGS}
+
+    def take(setting: Setting, value: object, origin: str, place: str) -> None:
+        try:
+            values[setting.key] = setting.read(value)
+            origins[setting.key] = origin
+        except _NotAllowedError:
+            problems.append(f"{place}: {_shown(value)} is not allowed; allowed: {setting.allowed}")
+
+    if config is not None:
+        for setting, value, line in _read_file(Path(config), problems):
+            take(setting, value, f"{config}:{line}", f"{config}:{line}: {setting.key}")
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in CLIENT_VARIABLES:
+            named = _BY_KEY.get(variable.removeprefix(ENVIRONMENT_PREFIX).lower())
+            if named is None or variable != named.variable:
+                allowed = ", ".join(setting.variable for setting in SETTINGS)
+                problems.append(f"${variable}: no such setting; allowed: {allowed}")
+            else:
+                take(named, text, f"${variable}", f"${variable}")
+    for key, value in flags.items():
+        if value is not None:
+            setting = _BY_KEY[key]
+            take(setting, value, setting.flag, setting.flag)
+    if problems:
+        raise SettingsError(problems)
+    return Configuration(Settings(**values), origins)  # type: ignore[arg-type]  # each value was read by its own field's kind
+
+
+def check_file(path: str | Path) -> list[str]:
+    """Return every problem of a configuration file, each with file and line."""
+    try:
+        load({}, {}, path)
+    except SettingsError as error:
+        return error.problems
+    return []
+
+
+def print_config(configuration: Configuration) -> str:
+    """Write the settings in force as a YAML file that yields the same, each with its origin as a comment."""
+    lines = []
+    for setting in SETTINGS:
+        value = getattr(configuration.settings, setting.key)
+        lines.append(f"{setting.key}: {_as_yaml(value)}  # {configuration.origins[setting.key]}")
+    return "\n".join(lines) + "\n"
+
+
+def _read_file(path: Path, problems: list[str]) -> list[tuple[Setting, object, int]]:
+    """Return the settings that a file names, with value and line; what is wrong with the file goes to `problems`."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(CONFIG_BYTES_MAX + 1)
+        if len(text) > CONFIG_BYTES_MAX:
+            problems.append(f"{path}: longer than {CONFIG_BYTES_MAX} bytes, which is allowed at most")
+            return []
+        root: Node | None = YAML(typ="rt").compose(text.decode())
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+        return []
+    except UnicodeDecodeError:
+        problems.append(f"{path}: not UTF-8")
+        return []
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problems.append(f"{path}:{line}: not YAML: {error.problem}")
+        return []
+    except YAMLError as error:
+        problems.append(f"{path}: not YAML: {str(error).splitlines()[0]}")
+        return []
+    if root is None:
+        return []
+    if not isinstance(root, MappingNode):
+        problems.append(f"{path}:{root.start_mark.line + 1}: not settings; allowed: lines such as `port: 50051`")
+        return []
+    return _read_keys(path, root, problems)
+
+
+def _read_keys(path: Path, root: MappingNode, problems: list[str]) -> list[tuple[Setting, object, int]]:
+    found: list[tuple[Setting, object, int]] = []
+    seen: dict[str, int] = {}
+    for key_node, value_node in root.value:
+        line = key_node.start_mark.line + 1
+        setting = _BY_KEY.get(key_node.value) if isinstance(key_node, ScalarNode) else None
+        if setting is None:
+            name = key_node.value if isinstance(key_node, ScalarNode) else "?"
+            allowed = ", ".join(setting.key for setting in SETTINGS)
+            problems.append(f"{path}:{line}: {_shown(name)} is no setting; allowed: {allowed}")
+        elif setting.key in seen:
+            problems.append(f"{path}:{line}: {setting.key} stands in line {seen[setting.key]} already")
+        else:
+            seen[setting.key] = line
+            found.append((setting, _plain(value_node), line))
+    return found
+
+
+def _plain(node: Node) -> object:
+    """Return what a node holds as str, bool, int or a list of these; None for what no setting takes."""
+    if isinstance(node, SequenceNode):
+        return [_plain(item) for item in node.value]
+    if not isinstance(node, ScalarNode):
+        return None
+    text: str = node.value
+    if node.style is None and node.tag == "tag:yaml.org,2002:bool":
+        return text.lower() == "true"
+    if node.style is None and node.tag == "tag:yaml.org,2002:int":
+        return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
+    return None if node.tag == "tag:yaml.org,2002:null" else text
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def _as_yaml(value: Value) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_as_yaml(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"'
