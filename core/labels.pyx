@@ -2,6 +2,7 @@
 
 
 @cython.final
+@cython.internal
 cdef class Labels:
     cdef dict _numbers
     cdef list _names                # bytes objects, so that C may point at them

@@ -139,7 +139,7 @@ cdef class Ledger:
             record = where[0]
             before = (record.catalog, record.plan)
         else:
-            record = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash)
+            record = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash, 0)
             stored = record != NULL and table_add(&self._table, record)
         if stored:
             record.catalog, record.plan, record.period = number, label, period
@@ -193,7 +193,10 @@ cdef class Ledger:
         return True
 
     def page(self, uint64_t start, int count):
-        """At most about `count` accounts in the table's own order, from the place `start` (0 = the beginning) on, and the place after them (None = the end)."""
+        """About `count` accounts in the table's own order, from the place `start` (0 = the beginning) on, and the place after them.
+
+        None in place of the latter is the end.
+        """
         cdef uint64_t end
         cdef list found = []
         pthread_mutex_lock(&self._mutex)
@@ -417,7 +420,60 @@ cdef class Ledger:
             tuple([limit_state_of(rules, &states[i]) for i in range(plan.limit_count)]),
         )
 
+    # ---- Blobs ----
+
+    def encode(self, str account not None, uint64_t tag):
+        """The account's record as a blob that bears `tag`; None if there is no such account."""
+        cdef record_t* copy = NULL
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(account.encode())
+        if where != NULL:
+            copy = record_copy(where[0])
+        pthread_mutex_unlock(&self._mutex)
+        if where == NULL:
+            return None
+        if copy == NULL:
+            raise MemoryError
+        try:
+            return encode_record(copy, self._labels, self._rules[copy.catalog].name, tag)
+        finally:
+            free(copy)
+
+    def decode(self, str account not None, bytes blob not None):
+        """Put the account as the blob has it, in place of the one of that id. Raises CorruptRecord; nothing is changed then."""
+        cdef bytes id = text_bytes("account", account, 1, ACCOUNT_BYTES_MAX)
+        cdef uint64_t hash = self.hash_of(<const uint8_t*>PyBytes_AS_STRING(id), <uint32_t>len(id))
+        cdef record_t* record = decode_record(id, hash, blob, self._labels, self._catalog_numbers)
+        cdef record_t* before = NULL
+        cdef bint stored = True
+        after = (record.catalog, record.plan)
+        if rules_plan(self._catalogs[record.catalog], record.plan) == NULL:
+            free(record)
+            raise CorruptRecord(f"record of {account!r}: its catalog has no plan {self._labels.name(after[1])!r}")
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(id)
+        if where != NULL:
+            before = where[0]
+            where[0] = record
+        else:
+            stored = table_add(&self._table, record)
+        pthread_mutex_unlock(&self._mutex)
+        if not stored:
+            free(record)
+            raise MemoryError
+        self.count_plan((before.catalog, before.plan) if before != NULL else None, -1)
+        self.count_plan(after, 1)
+        free(before)
+
     # ---- Figures ----
+
+    def check(self):
+        """Assert what must always hold of the table and of every record. For tests."""
+        pthread_mutex_lock(&self._mutex)
+        try:
+            check_table(&self._table)
+        finally:
+            pthread_mutex_unlock(&self._mutex)
 
     def decisions(self):
         """(catalog, plan, model, verdict number, rule, count) of every kind of decision made; Peek is not counted."""

@@ -71,9 +71,9 @@ cdef inline entry_t* record_log(const record_t* self, const slot_t* slot) noexce
     return <entry_t*>(<uint8_t*>self + slot.end)
 
 
-cdef inline record_t* record_new(const uint8_t* id, uint16_t id_size, uint64_t hash) noexcept nogil:
-    """A record without slots; NULL without memory. Owned by the caller."""
-    cdef uint32_t size = sizeof(record_t) + padded(id_size)
+cdef inline record_t* record_new(const uint8_t* id, uint16_t id_size, uint64_t hash, uint16_t carried_size) noexcept nogil:
+    """A record without slots, with space for what it carries; NULL without memory. Owned by the caller."""
+    cdef uint32_t size = sizeof(record_t) + padded(id_size) + padded(carried_size)
     cdef record_t* self = <record_t*>malloc(size)
     if self == NULL:
         return NULL
@@ -81,7 +81,8 @@ cdef inline record_t* record_new(const uint8_t* id, uint16_t id_size, uint64_t h
     self.seen_at = 0
     self.size = size
     self.id_size = id_size
-    self.slot_count = self.carried_size = 0
+    self.slot_count = 0
+    self.carried_size = carried_size
     self.unused = 0
     memcpy(record_id(self), id, id_size)
     return self

@@ -59,11 +59,11 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
     cdef wait_t wait
     cdef ratio_t weight, last
     cdef int64_t now = start, next, fit, end = NEVER
-    cdef int segments = 0, changes
+    cdef int segments = 0, _changes
     cdef bint inside = False        # the moment before was in the plan, at `last`
     wait.until = NEVER
     wait.possible = False
-    for changes in range(CHANGES_MAX):
+    for _changes in range(CHANGES_MAX):
         next = NEVER
         if ask_lack(self, now, &next).verdict == ALLOWED:
             weight = ask_weight(self, now, &next)

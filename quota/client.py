@@ -1,7 +1,7 @@
 """Clients of a running server: the stubs with arguments by name, answers as messages.
 
-Calls raise `grpc.RpcError`; its `code()` and `details()` say what is wrong, as the comments of the protos tell. A refusal
-is no error: look at `verdict`.
+Calls raise `grpc.RpcError`; its `code()` and `details()` say what is wrong, as the comments of the protos tell. A
+refusal is no error: look at `verdict`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ TIMEOUT_S: Final = 10.0
 MESSAGE_ACCOUNTS: Final = 500  # accounts sent in one message of an import
 
 # An answer may be longer than what grpcio takes unless told: a batch of 10,000, a page of 10,000 accounts.
-_OPTIONS: Final = (("grpc.max_receive_message_length", -1),)
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),  # the server is a neighbour; a proxy set for the web does not know it
+)
 
 
 class _Channel:
@@ -92,9 +95,7 @@ class AdminClient(_Channel):
             request = admin_pb2.ListAccountsRequest(page_token=page.next_page_token)
 
     def delete_account(self, account_id: str, *, purge: bool = False) -> None:
-        self._stub.DeleteAccount(
-            admin_pb2.DeleteAccountRequest(id=account_id, purge=purge), timeout=self._timeout_s
-        )
+        self._stub.DeleteAccount(admin_pb2.DeleteAccountRequest(id=account_id, purge=purge), timeout=self._timeout_s)
 
     def import_accounts(self, accounts: Iterable[admin_pb2.Account]) -> admin_pb2.ImportAccountsResponse:
         """Put many accounts, read from `accounts` as they are sent, however long it takes."""
@@ -118,7 +119,7 @@ class AdminClient(_Channel):
         return self._stub.AcceptClock(admin_pb2.AcceptClockRequest(), timeout=self._timeout_s).adopted_ms
 
 
-def one_request(
+def admit_request(
     account: str,
     *,
     model: str = "",

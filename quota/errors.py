@@ -6,6 +6,7 @@
       AlreadyExists         the id is taken by something else
       NotFound              no such account, catalog or id
       FailedPrecondition    right in itself, but not now: what stands in the way
+      CorruptRecord         a stored record does not decode: it is not served, and never taken for an empty one
 
 The server turns each into one gRPC status, in `quota/server/status.py`.
 """
@@ -48,3 +49,7 @@ class NotFound(QuotaError):
 
 class FailedPrecondition(QuotaError):
     """Right in itself, but something stands in the way. The message says what."""
+
+
+class CorruptRecord(QuotaError):
+    """A stored record does not decode. The message names the account and what is wrong."""

@@ -14,14 +14,15 @@ import difflib
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
-from quota.catalog import bounds
-from quota.catalog.units import Wrong, shown
-from quota.errors import CatalogError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.nodes import Node as RawNode
 from ruamel.yaml.reader import ReaderError
+
+from quota.catalog import bounds
+from quota.catalog.units import Wrong, shown
+from quota.errors import CatalogError
 
 T = TypeVar("T")
 

@@ -103,6 +103,6 @@ def _warn_of_lateness(node: Node, window: Window, entries: int) -> None:
     if late_us * 100 > window.length.length_us * _LATENESS_PERCENT_MAX:
         node.warn(
             f"with {entries} entries a unit may come back up to {late_us // bounds.SECOND_US} s late, "
-            f"{200 // (entries - 2)} % of {window.length}; {_ENTRIES_PUNCTUAL} entries keep it within "
+            f"{-(-200 // (entries - 2))} % of {window.length}; {_ENTRIES_PUNCTUAL} entries keep it within "
             f"{_LATENESS_PERCENT_MAX} %"
         )

@@ -42,18 +42,8 @@ class QuotaService:
             raise InvalidArgument(
                 "requests", f"{len(message.requests)} items", f"at most {self._batch_items_max} (batch_items_max)"
             )
-        results: list[Decision | InvalidArgument | None] = []
-        requests: list[Request] = []
-        for item in message.requests:
-            try:
-                requests.append(request_of(item))
-                results.append(None)
-            except InvalidArgument as error:
-                results.append(error)
-        decided = iter(self._engine.admit_many(requests))
-        return quota_pb2.AdmitBatchResponse(
-            results=(_result_message(next(decided) if result is None else result) for result in results)
-        )
+        results = self._engine.admit_many([_request_or_error(item) for item in message.requests])
+        return quota_pb2.AdmitBatchResponse(results=map(_result_message, results))
 
     def get_usage(self, message: quota_pb2.GetUsageRequest) -> quota_pb2.Usage:
         usage = self._engine.usage(message.account)
@@ -90,6 +80,13 @@ def request_of(message: quota_pb2.AdmitRequest) -> Request:
         client=message.client,
         explain=message.explain,
     )
+
+
+def _request_or_error(message: quota_pb2.AdmitRequest) -> Request | InvalidArgument:
+    try:
+        return request_of(message)
+    except InvalidArgument as error:
+        return error
 
 
 def decision_message(decision: Decision) -> quota_pb2.AdmitResponse:

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,19 +133,22 @@ class Server:
             self._health.set(service, status)
 
 
-def serve_until_signal(server: Server) -> None:
-    """Wait for SIGINT or SIGTERM, then stop cleanly; a second signal ends the process at once. Main thread only."""
-    asked = threading.Event()
+def run(build: Callable[[], Server], started: Callable[[Addresses], None]) -> None:
+    """Build a server, start it, report where, and stop it at SIGINT or SIGTERM. For the main thread of a process.
 
-    def ask(number: int, frame: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        asked.set()
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, ask)
-    asked.wait()
-    logger.info("stopping")
+    The signals are blocked before there is any other thread, so that all of them inherit it and none is lost. A second
+    signal, while the server is stopping, ends the process at once.
+    """
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        server = build()
+        started(server.start())
+        received = signal.sigwait(signals)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    logger.info("%s: stopping", signal.Signals(received).name)
     server.stop()
 
 

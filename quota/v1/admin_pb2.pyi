@@ -135,7 +135,9 @@ class ListAccountsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """Accounts a page, at most the server's `page_accounts_max`, default 10,000; 0 = 1,000, or that maximum if it is less."""
+    """About how many accounts a page, at most the server's `page_accounts_max`, default 10,000; 0 = 1,000, or that maximum if it
+    is less.
+    """
     page_token: builtins.str
     """`next_page_token` of the page before; empty = the first page."""
     def __init__(
@@ -160,7 +162,7 @@ class ListAccountsResponse(google.protobuf.message.Message):
     """Asks for the next page; empty = this is the last one."""
     @property
     def accounts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Account]:
-        """At most `page_size`."""
+        """About `page_size` of them; none does not mean that it is the last page."""
 
     def __init__(
         self,
@@ -435,7 +437,9 @@ class CheckCatalogResponse(google.protobuf.message.Message):
     WARNINGS_FIELD_NUMBER: builtins.int
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Why LoadCatalog would refuse it: line, key and what is allowed, in the order of the text. Empty = it would be loaded."""
+        """What is wrong with it: line, key and what is allowed, in the order of the text. Empty = LoadCatalog would take it, unless its
+        name or the plans in use stand in the way.
+        """
 
     @property
     def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:

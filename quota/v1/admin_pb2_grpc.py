@@ -106,15 +106,15 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListAccounts(self, request, context):
-        """Lists accounts page by page, in an order that holds while accounts come and go: one that exists from the first page to the
-        last is listed once. INVALID_ARGUMENT for a page token that this server did not give.
+        """Lists accounts page by page, in no particular order: one that exists from the first page to the last is listed once, others
+        may or may not be. INVALID_ARGUMENT for a page token that no page gave.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAccount(self, request, context):
-        """Removes an account. NOT_FOUND if there is none, so a repetition answers NOT_FOUND; nothing else happens.
+        """Removes an account. NOT_FOUND if there is none; so a repetition answers NOT_FOUND, and nothing else happens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,15 +43,15 @@ class AdminServiceStub:
         quota.v1.admin_pb2.ListAccountsRequest,
         quota.v1.admin_pb2.ListAccountsResponse,
     ]
-    """Lists accounts page by page, in an order that holds while accounts come and go: one that exists from the first page to the
-    last is listed once. INVALID_ARGUMENT for a page token that this server did not give.
+    """Lists accounts page by page, in no particular order: one that exists from the first page to the last is listed once, others
+    may or may not be. INVALID_ARGUMENT for a page token that no page gave.
     """
 
     DeleteAccount: grpc.UnaryUnaryMultiCallable[
         quota.v1.admin_pb2.DeleteAccountRequest,
         quota.v1.admin_pb2.DeleteAccountResponse,
     ]
-    """Removes an account. NOT_FOUND if there is none, so a repetition answers NOT_FOUND; nothing else happens."""
+    """Removes an account. NOT_FOUND if there is none; so a repetition answers NOT_FOUND, and nothing else happens."""
 
     ImportAccounts: grpc.StreamUnaryMultiCallable[
         quota.v1.admin_pb2.ImportAccountsRequest,
@@ -116,15 +116,15 @@ class AdminServiceAsyncStub:
         quota.v1.admin_pb2.ListAccountsRequest,
         quota.v1.admin_pb2.ListAccountsResponse,
     ]
-    """Lists accounts page by page, in an order that holds while accounts come and go: one that exists from the first page to the
-    last is listed once. INVALID_ARGUMENT for a page token that this server did not give.
+    """Lists accounts page by page, in no particular order: one that exists from the first page to the last is listed once, others
+    may or may not be. INVALID_ARGUMENT for a page token that no page gave.
     """
 
     DeleteAccount: grpc.aio.UnaryUnaryMultiCallable[
         quota.v1.admin_pb2.DeleteAccountRequest,
         quota.v1.admin_pb2.DeleteAccountResponse,
     ]
-    """Removes an account. NOT_FOUND if there is none, so a repetition answers NOT_FOUND; nothing else happens."""
+    """Removes an account. NOT_FOUND if there is none; so a repetition answers NOT_FOUND, and nothing else happens."""
 
     ImportAccounts: grpc.aio.StreamUnaryMultiCallable[
         quota.v1.admin_pb2.ImportAccountsRequest,
@@ -195,8 +195,8 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: quota.v1.admin_pb2.ListAccountsRequest,
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.admin_pb2.ListAccountsResponse, collections.abc.Awaitable[quota.v1.admin_pb2.ListAccountsResponse]]:
-        """Lists accounts page by page, in an order that holds while accounts come and go: one that exists from the first page to the
-        last is listed once. INVALID_ARGUMENT for a page token that this server did not give.
+        """Lists accounts page by page, in no particular order: one that exists from the first page to the last is listed once, others
+        may or may not be. INVALID_ARGUMENT for a page token that no page gave.
         """
 
     @abc.abstractmethod
@@ -205,7 +205,7 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: quota.v1.admin_pb2.DeleteAccountRequest,
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.admin_pb2.DeleteAccountResponse, collections.abc.Awaitable[quota.v1.admin_pb2.DeleteAccountResponse]]:
-        """Removes an account. NOT_FOUND if there is none, so a repetition answers NOT_FOUND; nothing else happens."""
+        """Removes an account. NOT_FOUND if there is none; so a repetition answers NOT_FOUND, and nothing else happens."""
 
     @abc.abstractmethod
     def ImportAccounts(

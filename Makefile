@@ -1,0 +1,48 @@
+# The targets are the interface. Each sets up what it needs.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PROTO_VENV := .venv-proto
+BUILT := $(VENV)/.built
+SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint bench bench-full bench-compare campaign proto sanitize clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(BUILT) ## Install what is missing and build
+
+$(BUILT): $(SOURCES)
+	.ci/debian-packages
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) -m pip install --quiet 'setuptools>=80,<86' 'cython>=3.1,<4' wheel
+	$(PYTHON) -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(PROTO_VENV)/.built: pyproject.toml
+	.ci/debian-packages
+	test -x $(PROTO_VENV)/bin/python || python3 -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/python -m pip install --quiet 'setuptools>=80,<82' 'grpcio-tools==1.71.2' 'mypy-protobuf==3.6.0'
+	@touch $@
+
+$(VENV)/.bench: $(BUILT)
+	$(PYTHON) -m pip install --quiet --no-build-isolation --editable '.[dev,bench]'
+	@touch $@
+
+serve: $(BUILT) ## Run the server with demo accounts
+	$(VENV)/bin/quotad serve --demo
+
+test: $(BUILT) $(PROTO_VENV)/.built lint ## Run all tests
+	$(PYTHON) -m pytest
+
+lint: $(BUILT) ## Check style and types
+	$(VENV)/bin/ruff format --check quota tests benchmarks
+	$(VENV)/bin/ruff check quota tests benchmarks
+	$(VENV)/bin/cython-lint core
+	$(VENV)/bin/mypy --strict quota
+
+clean: ## Remove what was built
+	rm -rf $(VENV) $(PROTO_VENV) build core/_core.c quota/_core*.so *.egg-info

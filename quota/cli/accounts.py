@@ -1,0 +1,170 @@
+"""`quotad accounts`: put, get, list, delete, import."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from quota.cli import show
+from quota.cli.accounts_file import COLUMNS, AccountsFile
+from quota.cli.connection import add_admin_server
+from quota.cli.failure import Failure
+from quota.client import AdminClient
+from quota.types import PERIODS
+from quota.v1 import admin_pb2
+
+WHEN = "Unix milliseconds, or ISO 8601 such as 2026-07-12T04:30:37+08:00; UTC where no offset is given"
+
+IMPORT = f"""Put the accounts of a CSV file. The first line names the columns: {", ".join(COLUMNS)}.
+id and plan are needed; what is left out or empty means the same as with `accounts put`. Moments are
+{WHEN}.
+Bad lines are named by number on stderr, and the good ones are loaded; exit status 1 if there are bad ones.
+`quotad accounts list` writes such a file."""
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    accounts = commands.add_parser("accounts", help="put, get, list, delete, import accounts")
+    actions = accounts.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    put = actions.add_parser(
+        "put",
+        help="create or change an account",
+        description="Create or change an account, at once; what was drawn stays drawn. "
+        "What is not given takes its default.",
+        epilog="example: quotad accounts put ada --plan pro --expires-at 2027-01-01",
+    )
+    put.add_argument("id", metavar="ACCOUNT")
+    put.add_argument("--plan", required=True)
+    put.add_argument("--catalog", default="", help="default: the server's catalog_default")
+    put.add_argument(
+        "--subscribed-at", metavar="WHEN", type=_moment, default=0, help=f"{WHEN}; default: now, or unchanged"
+    )
+    put.add_argument("--period", choices=PERIODS, default=PERIODS[0], help=f"default: {PERIODS[0]}")
+    put.add_argument("--expires-at", metavar="WHEN", type=_moment, default=0, help="likewise; default: no end")
+    put.set_defaults(run=_put)
+
+    get = actions.add_parser("get", help="show an account")
+    get.add_argument("id", metavar="ACCOUNT")
+    get.set_defaults(run=_get)
+
+    listing = actions.add_parser(
+        "list", help="list all accounts", description="List all accounts, as CSV or JSON lines."
+    )
+    listing.set_defaults(run=_list)
+
+    delete = actions.add_parser("delete", help="remove an account")
+    delete.add_argument("id", metavar="ACCOUNT")
+    delete.add_argument("--purge", action="store_true", help="forget at once what was drawn")
+    delete.set_defaults(run=_delete)
+
+    loading = actions.add_parser(
+        "import",
+        help="put the accounts of a CSV file",
+        description=IMPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    loading.add_argument("file", metavar="FILE.csv", type=Path)
+    loading.set_defaults(run=_import)
+
+    for parser in (put, get, listing, loading):
+        parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    for parser in (put, get, listing, delete, loading):
+        add_admin_server(parser)
+
+
+def _moment(text: str) -> int:
+    try:
+        return show.parse_moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {WHEN}") from None
+
+
+def _put(arguments: argparse.Namespace) -> int:
+    account = admin_pb2.Account(
+        id=arguments.id,
+        catalog=arguments.catalog,
+        plan=arguments.plan,
+        subscribed_at_ms=arguments.subscribed_at,
+        period=arguments.period,
+        expires_at_ms=arguments.expires_at,
+    )
+    with AdminClient(arguments.address) as client:
+        _print_account(client.put_account(account), as_json=arguments.json)
+    return 0
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    with AdminClient(arguments.address) as client:
+        _print_account(client.get_account(arguments.id), as_json=arguments.json)
+    return 0
+
+
+def _print_account(account: admin_pb2.Account, *, as_json: bool) -> None:
+    if as_json:
+        print(show.as_json(account))
+        return
+    end = f"expires {show.moment(account.expires_at_ms)}" if account.expires_at_ms else "without an end"
+    print(
+        f"{account.id}: plan {account.plan} of {account.catalog}, by the {account.period}, "
+        f"subscribed {show.moment(account.subscribed_at_ms)}, {end}"
+    )
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    with AdminClient(arguments.address) as client:
+        if arguments.json:
+            for account in client.list_accounts():
+                print(show.as_json(account))
+            return 0
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("id", "catalog", "plan", "subscribed_at", "period", "expires_at"))
+        for account in client.list_accounts():
+            expires_at = show.moment_iso(account.expires_at_ms) if account.expires_at_ms else ""
+            subscribed_at = show.moment_iso(account.subscribed_at_ms)
+            writer.writerow((account.id, account.catalog, account.plan, subscribed_at, account.period, expires_at))
+    return 0
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    with AdminClient(arguments.address) as client:
+        client.delete_account(arguments.id, purge=arguments.purge)
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    path: Path = arguments.file
+    try:
+        with (
+            progress,
+            progress.open(path, "rb", description=path.name) as raw,
+            AdminClient(arguments.address) as client,
+        ):
+            file = AccountsFile(raw)
+            response = client.import_accounts(file)
+    except OSError as error:
+        raise Failure(f"{path}: cannot be read: {error.strerror}") from error
+    if file.fault:
+        raise Failure(f"{path}:{file.fault}")
+    for line, reason in sorted([*file.bad_lines, *((file.lines[e.index], e.message) for e in response.errors)]):
+        print(f"{path}:{line}: {reason}", file=sys.stderr)
+    untold = response.failed - len(response.errors)
+    if untold:
+        print(f"{path}: and {untold} bad lines more", file=sys.stderr)
+    bad = response.failed + len(file.bad_lines)
+    if arguments.json:
+        print(f'{{"loaded": {response.loaded}, "failed": {bad}}}')
+    else:
+        print(f"{response.loaded} accounts loaded, {bad} bad lines")
+    return 1 if bad else 0

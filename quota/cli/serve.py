@@ -1,0 +1,66 @@
+"""`quotad serve`: settings from everywhere, then the server until a signal."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+from quota import settings
+from quota.server.server import Addresses, Server, run
+from quota.settings import SETTINGS, Settings
+from quota.version import VERSION
+
+DESCRIPTION = """Run the server until Ctrl-C or SIGTERM.
+
+Each setting is taken from its flag, else from its variable QUOTAD_..., else from the file of --config (YAML, one
+`key: value` a line), else from its default. Without any it runs: shipped catalogs, loopback."""
+
+EXAMPLES = """examples:
+  quotad serve --demo
+  quotad serve --config quotad.yaml --print-config
+  QUOTAD_PORT=0 QUOTAD_ADMIN_PORT=0 quotad serve --http-port 0
+  quotad serve --catalogs /etc/quotad/catalogs --listen 0.0.0.0
+"""
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="run the server",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the settings in force, with the origin of each, and end"
+    )
+    for setting in SETTINGS:
+        default = getattr(Settings(), setting.key)
+        if isinstance(default, bool):
+            parser.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=setting.help)
+        elif isinstance(default, tuple):
+            parser.add_argument(setting.flag, metavar="PATH", action="append", help=setting.help + "; may be repeated")
+        else:
+            metavar = "N" if isinstance(default, int) else "WORD"
+            parser.add_argument(setting.flag, metavar=metavar, help=f"{setting.help} (default {default})")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    flags = {setting.key: getattr(arguments, setting.key) for setting in SETTINGS}
+    configuration = settings.load(flags, os.environ, arguments.config)
+    if arguments.print_config:
+        sys.stdout.write(settings.print_config(configuration))
+        return 0
+    logging.basicConfig(level=configuration.settings.log_level.upper(), format=LOG_FORMAT)
+    run(lambda: Server(configuration.settings), _announce)
+    return 0
+
+
+def _announce(addresses: Addresses) -> None:
+    print(f"quotad {VERSION} data {addresses.data} control {addresses.control} http {addresses.http}", flush=True)

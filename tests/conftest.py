@@ -1,0 +1,95 @@
+"""What several test files share: a clock turned by hand, and a server on loopback that runs by it."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pytest
+
+from quota.client import AdminClient, QuotaClient
+from quota.clock import Clock
+from quota.server.server import Addresses, Server
+from quota.settings import Settings
+
+MONDAY_15_SHANGHAI = datetime.fromisoformat("2026-07-06T15:00:00+08:00")
+
+
+@dataclass
+class HandTime:
+    """Boot time and wall time that stand still until told otherwise."""
+
+    boot_ns: int = 1_000_000_000_000
+    wall_ns: int = int(MONDAY_15_SHANGHAI.timestamp()) * 1_000_000_000
+
+    def clock(self) -> Clock:
+        return Clock(lambda: self.boot_ns, lambda: self.wall_ns)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.boot_ns += round(seconds * 1e9)
+        self.wall_ns += round(seconds * 1e9)
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the wall clock forward, or back."""
+        self.wall_ns += round(seconds * 1e9)
+
+    @property
+    def now_ms(self) -> int:
+        return self.wall_ns // 1_000_000
+
+
+@dataclass
+class Running:
+    """A server that answers, with a client for each of its ports."""
+
+    server: Server
+    addresses: Addresses
+    time: HandTime
+    data: QuotaClient = field(init=False)
+    admin: AdminClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data = QuotaClient(self.addresses.data)
+        self.admin = AdminClient(self.addresses.control)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of a GET on the HTTP port."""
+        try:
+            with urllib.request.urlopen(f"http://{self.addresses.http}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+
+@pytest.fixture
+def hand_time() -> HandTime:
+    return HandTime()
+
+
+@pytest.fixture
+def serve(hand_time: HandTime) -> Iterator[Callable[..., Running]]:
+    """Start servers with the settings given, on free ports; they stop with the test."""
+    with ExitStack() as stack:
+
+        def start(**settings: object) -> Running:
+            chosen = {"port": 0, "admin_port": 0, "http_port": 0, "demo": True, "grace_ms": 100, **settings}
+            server = Server(Settings(**chosen), clock=hand_time.clock())
+            running = Running(server, server.start(), hand_time)
+            stack.callback(server.stop)
+            stack.callback(running.data.close)
+            stack.callback(running.admin.close)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def running(serve: Callable[..., Running]) -> Running:
+    """A server with the demo accounts and default settings."""
+    return serve()
