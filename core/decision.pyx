@@ -2,8 +2,8 @@
 
 
 cdef object milliseconds_up(int64_t moment):
-    """A moment or duration in whole milliseconds, rounded up; None for NEVER."""
-    return None if moment == NEVER else -(-moment // 1000)
+    """A moment or duration, at or above 0, in whole milliseconds, rounded up; None for NEVER."""
+    return None if moment == NEVER else (moment + 999) // 1000
 
 
 cdef object limit_state_of(Rules rules, const state_t* state):

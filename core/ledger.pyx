@@ -9,6 +9,11 @@ cdef enum:
     BEHIND_US_MAX = 5000000         # an account's time this far ahead of the caller's is worth an alarm
 
 
+cdef bytes id_sought(str account):
+    """An id to look up. Text without a UTF-8 form is nobody's: it becomes bytes that no record has."""
+    return account.encode("utf-8", "surrogatepass")
+
+
 @cython.final
 cdef class Ledger:
     """Accounts and catalogs. Times are int microseconds since the epoch; `hash_key` is 16 secret random bytes."""
@@ -171,7 +176,7 @@ cdef class Ledger:
         """(id, catalog, plan, subscribed_at, period, expires_at), or None."""
         pthread_mutex_lock(&self._mutex)
         try:
-            where = self.find(account.encode())
+            where = self.find(id_sought(account))
             return self.account_of(where[0]) if where != NULL else None
         finally:
             pthread_mutex_unlock(&self._mutex)
@@ -181,7 +186,7 @@ cdef class Ledger:
         cdef record_t** where
         cdef record_t* record
         pthread_mutex_lock(&self._mutex)
-        where = self.find(account.encode())
+        where = self.find(id_sought(account))
         record = where[0] if where != NULL else NULL
         if where != NULL:
             table_remove(&self._table, where)
@@ -398,7 +403,7 @@ cdef class Ledger:
         cdef Rules rules
         cdef int i
         pthread_mutex_lock(&self._mutex)
-        where = self.find(account.encode())
+        where = self.find(id_sought(account))
         if where == NULL:
             pthread_mutex_unlock(&self._mutex)
             return None
@@ -426,7 +431,7 @@ cdef class Ledger:
         """The account's record as a blob that bears `tag`; None if there is no such account."""
         cdef record_t* copy = NULL
         pthread_mutex_lock(&self._mutex)
-        where = self.find(account.encode())
+        where = self.find(id_sought(account))
         if where != NULL:
             copy = record_copy(where[0])
         pthread_mutex_unlock(&self._mutex)

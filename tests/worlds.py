@@ -39,7 +39,7 @@ def answer_of(decision) -> Answer | Invalid:
 class EngineWorld:
     def __init__(self) -> None:
         self.hands = Hands()
-        self.engine = Engine(catalogs=(), clock=self.hands)
+        self.engine: Engine | None = None
 
     def at(self, now: int) -> int | None:
         """Whole milliseconds are passed along; anything finer is read from the clock."""
@@ -47,6 +47,8 @@ class EngineWorld:
         return None if now % 1000 else now // 1000
 
     def load(self, text: str) -> CatalogVersion:
+        if self.engine is None:  # An engine has a catalog from the beginning.
+            self.engine = Engine(catalogs=[text], clock=self.hands)
         try:
             return self.engine.load_catalog(text)
         except FailedPrecondition as error:

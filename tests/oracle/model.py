@@ -11,7 +11,7 @@ from typing import Any
 from oracle.segments import FOREVER, Timeline, fold
 from oracle.wall import wall_clock
 from oracle.windows import window_of
-from quota.catalog.model import Catalog, Limit, Meter, Model, Plan, WindowKind
+from quota.catalog.model import Catalog, Limit, Meter, Model, Plan, Refusal, WindowKind
 from quota.types import CatalogVersion, LimitState, VendorRefusal, Verdict
 
 MICRO = 1_000_000
@@ -58,6 +58,10 @@ class Answer:
     catalog: CatalogVersion | None = None
     vendor: VendorRefusal | None = None
 
+    @property
+    def allowed(self) -> bool:
+        return self.verdict is Verdict.ALLOWED
+
 
 @dataclass
 class Subscriber:
@@ -79,6 +83,13 @@ class Refused(Exception):
 
 def ceil_ms(us: int | Fraction) -> int:
     return math.ceil(Fraction(us) / 1000)
+
+
+def worded(refusal: Refusal, words: Mapping[str, str]) -> VendorRefusal:
+    message = refusal.message
+    for word, value in words.items():
+        message = message.replace("${" + word + "}", value)
+    return VendorRefusal(refusal.code, refusal.http_status, message)
 
 
 def find_model(catalog: Catalog, name: str) -> Model | None:
@@ -135,11 +146,19 @@ class Inquiry:
             raise Refused(Verdict.MODEL_UNKNOWN, "models")
 
     def check_plan(self, now: int) -> None:
+        """The model first, then the meters: those unknown, those without their pools, those out of their dates."""
         if self.model and not self.timeline.model_in_plan(now):
             raise Refused(Verdict.MODEL_NOT_IN_PLAN, f"models.{self.model.name}")
-        for name, (meter, _) in self.draws.items():
-            if not self.timeline.meter_in_plan(meter, now):
-                raise Refused(Verdict.METER_NOT_IN_PLAN, f"meters.{name}" if meter else "meters", name)
+        unknown = [name for name, (meter, _) in self.draws.items() if meter is None]
+        if unknown:
+            raise Refused(Verdict.METER_NOT_IN_PLAN, "meters", ", ".join(unknown))
+        for lacks in (self.lacks_pools, lambda meter: not self.timeline.meter_in_plan(meter, now)):
+            for name, (meter, _) in self.draws.items():
+                if lacks(meter):
+                    raise Refused(Verdict.METER_NOT_IN_PLAN, f"meters.{name}", name)
+
+    def lacks_pools(self, meter: Meter) -> bool:
+        return not set(meter.pools) <= set(self.plan.pools)
 
     def price(self, meter: Meter, amount: int, weight: Fraction) -> int:
         """One draw in micro-units: exact, rounded down once, at least 1 for an amount above 0."""
@@ -230,7 +249,7 @@ class Oracle:
 
     def put_account(self, id: str, *, catalog: str, plan: str, now: int, subscribed_at: int = 0, expires_at: int = 0) -> None:
         old = self.subscribers.get(id)
-        subscribed_at = subscribed_at or (old.subscribed_at if old else now // 1000 * 1000)
+        subscribed_at = subscribed_at or (old.subscribed_at if old else now)
         if old:
             self.subscribers[id] = replace(old, catalog=catalog, plan=plan, subscribed_at=subscribed_at, expires_at=expires_at)
         else:
@@ -260,7 +279,7 @@ class Oracle:
         """The answer, and what the account has drawn after it if it was admitted. Changes nothing."""
         subscriber = self.subscribers.get(ask.account)
         if subscriber is None:
-            return self.unknown(), None
+            return self.unknown(ask), None
         inquiry = Inquiry(self.catalogs[subscriber.catalog], subscriber, ask)
         at = self.account_now(ask.account, now)
         try:
@@ -301,14 +320,15 @@ class Oracle:
         windows = [limit for limit in refusing if limit.window.kind is not WindowKind.BUCKET]
         too_large = [limit for limit in inquiry.touched if inquiry.needed(limit, weight) > limit.limit_micro]
         if too_large and inquiry.never_fits(at):
-            verdict, fit, decided = Verdict.AMOUNT_TOO_LARGE, None, too_large[0]
+            verdict, fit, frees_at, decided = Verdict.AMOUNT_TOO_LARGE, None, None, too_large[0]
         else:
             fit, fitting_weight = inquiry.search(at)
             verdict = Verdict.LIMIT_EXHAUSTED if windows else Verdict.BURST
             decided = max(windows or refusing, key=lambda limit: inquiry.frees_at(limit, fitting_weight, at))
+            frees_at = inquiry.frees_at(decided, fitting_weight, at) if fit is None else fit
         shown = inquiry.touched if inquiry.ask.explain else refusing
         return self.refusal(
-            inquiry, Refused(verdict, decided.id), fit, now, limit=decided,
+            inquiry, Refused(verdict, decided.id), fit, now, limit=decided, frees_at=frees_at,
             weight_micro=math.floor(weight * MICRO),
             limits=tuple(inquiry.limit_state(limit, at, inquiry.state(limit)) for limit in shown),
         )  # fmt: skip
@@ -318,7 +338,7 @@ class Oracle:
         fit = None
         if refused.verdict in (Verdict.ACCOUNT_INACTIVE, Verdict.MODEL_NOT_IN_PLAN, Verdict.METER_NOT_IN_PLAN):
             fit = self.cured_at(inquiry, max(at, inquiry.subscriber.subscribed_at))
-        return self.refusal(inquiry, refused, fit, now)
+        return self.refusal(inquiry, refused, fit, now, frees_at=fit)
 
     def cured_at(self, inquiry: Inquiry, start: int) -> int | None:
         try:
@@ -334,12 +354,16 @@ class Oracle:
         if subscriber.expires_at and at >= subscriber.expires_at:
             raise Refused(Verdict.SUBSCRIPTION_EXPIRED, "account.expires_at")
 
-    def refusal(self, inquiry: Inquiry, refused: Refused, fit: int | None, now: int, limit: Limit | None = None, **fields) -> Answer:
+    def refusal(
+        self, inquiry: Inquiry, refused: Refused, fit: int | None, now: int, *,
+        frees_at: int | None, limit: Limit | None = None, **fields,
+    ) -> Answer:  # fmt: skip
+        """`fit` is when the request fits, None = never; `frees_at` what the vendor's words say. No wait past the subscription."""
         expires_at = inquiry.subscriber.expires_at
         wait = None
         if fit is not None and fit < FOREVER and not (expires_at and fit >= expires_at):
             wait = ceil_ms(fit - now)
-        resets_at = None if wait is None else now // 1000 + wait
+        resets_at = None if wait is None else ceil_ms(fit)
         model = inquiry.model.name if inquiry.model else inquiry.ask.model
         return Answer(
             verdict=refused.verdict,
@@ -348,25 +372,23 @@ class Oracle:
             retry_after_ms=wait,
             resets_at_ms=resets_at,
             catalog=self.versions[inquiry.catalog.name],
-            vendor=self.vendor(inquiry, refused, resets_at, limit, model),
+            vendor=self.vendor(inquiry, refused, limit, model, frees_at),
             **fields,
         )
 
-    def vendor(self, inquiry: Inquiry, refused: Refused, resets_at: int | None, limit: Limit | None, model: str) -> VendorRefusal:
+    def vendor(self, inquiry: Inquiry, refused: Refused, limit: Limit | None, model: str, frees_at: int | None) -> VendorRefusal:
+        """The catalog's words, or the deciding limit's own if it is used up. The time is told also past the subscription's end."""
         refusal = inquiry.catalog.refusals[refused.verdict.name]
-        words = {"number": "", "unit": "", "next_flush_time": "", "model_name": model, "meter": refused.meter}
+        words = {"number": "0", "unit": "", "next_flush_time": "never", "model_name": model, "meter": refused.meter}
         if limit is not None:
             if limit.refusal is not None and refused.verdict in (Verdict.LIMIT_EXHAUSTED, Verdict.BURST):
                 refusal = limit.refusal
             words["number"], words["unit"] = str(limit.window.length.number), UNIT_WORDS[limit.window.length.unit]
-        if resets_at is not None:
-            words["next_flush_time"] = inquiry.clock.shown(resets_at * 1000)
-        message = refusal.message
-        for word, value in words.items():
-            message = message.replace("${" + word + "}", value)
-        return VendorRefusal(refusal.code, refusal.http_status, message)
+        if frees_at is not None and frees_at < FOREVER:
+            words["next_flush_time"] = inquiry.clock.shown(frees_at)
+        return worded(refusal, words)
 
-    def unknown(self) -> Answer:
+    def unknown(self, ask: Ask) -> Answer:
         refusal = self.catalogs[self.catalog_default].refusals["ACCOUNT_UNKNOWN"]
-        vendor = VendorRefusal(refusal.code, refusal.http_status, refusal.message)
-        return Answer(verdict=Verdict.ACCOUNT_UNKNOWN, rule="account", vendor=vendor)
+        words = {"number": "0", "unit": "", "next_flush_time": "never", "model_name": ask.model, "meter": ""}
+        return Answer(verdict=Verdict.ACCOUNT_UNKNOWN, model=ask.model, rule="account", vendor=worded(refusal, words))

@@ -67,15 +67,17 @@ class Sliding:
         return (*log, (now, cost))
 
     def merged(self, log):
-        """Join the two neighbours whose units so return least late in all; the oldest entry is never moved."""
+        """Join the two neighbours whose units so return least late in all; the oldest entry is never moved.
+
+        Two are close enough always, but for a log from before a step was set, which may reach back further than W: then the newest.
+        """
         best = None
         for i in range(1, len(log) - 1):
             close = (log[i + 1][0] - log[i - 1][0]) * (self.entries_max - 2) <= 2 * self.length
             lateness = log[i][1] * (log[i + 1][0] - log[i][0])
             if close and (best is None or lateness < best[0]):
                 best = (lateness, i)
-        assert best is not None
-        i = best[1]
+        i = best[1] if best else len(log) - 2
         return [*log[:i], (log[i + 1][0], log[i][1] + log[i + 1][1]), *log[i + 2 :]]
 
     def resets_at(self, log, now):

@@ -1,0 +1,61 @@
+"""Where and of what a figure was measured. Names of hosts, users and paths are left out: figures get published."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("quotad", "cython", "limits", "throttled-py", "pyrate-limiter", "pytest-benchmark")
+
+
+def describe() -> dict[str, str]:
+    """Return CPU, system, Python, versions, commit and date, in the order to print them."""
+    return {
+        "CPU": f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}, {platform.libc_ver()[0]} {platform.libc_ver()[1]}",
+        "Python": f"{platform.python_version()} ({platform.python_compiler()})",
+        "packages": ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
+        "commit": commit(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    }
+
+
+def lines() -> str:
+    return "\n".join(f"{key:9}{value}" for key, value in describe().items())
+
+
+def announce() -> None:
+    print(lines(), file=sys.stderr)
+
+
+def cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def commit() -> str:
+    """The commit checked out, `+ changes` where files differ from it; `unknown` outside a clone."""
+    try:
+        short = git("rev-parse", "--short=10", "HEAD")
+        return short + (" + changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
