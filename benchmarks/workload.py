@@ -104,7 +104,7 @@ class World:
             touched = tuple(limit.id for limit in decision.limits)
             if touched != LIMITS:
                 raise WorkloadError(f"{id}: the limits touched are {touched}, not {LIMITS}")
-            used_micro = decision.limits[0].used_micro
+            used_micro = self.engine.usage(id, now_ms=START_US // 1000).limits[0].used_micro
             if used_micro != self.entries * COST_MICRO:
                 raise WorkloadError(f"{id}: {used_micro} micro-units are alive, not {self.entries} charges of {COST_MICRO}")
 

@@ -209,7 +209,7 @@ cdef class Ledger:
             end = self.gather(&self._table.new, start, count, found)
             if self._table.old.bits:
                 end = min(end, self.gather(&self._table.old, start, count, found))
-            found = sorted([entry for entry in found if entry[0] <= end])
+            found = sorted({entry for entry in found if entry[0] <= end})   # the first chunks are seen twice where the last ran over
             if len(found) > count:
                 end = found[count - 1][0]
                 found = [entry for entry in found if entry[0] <= end]   # two accounts of one hash stay together

@@ -35,7 +35,24 @@ class HttpServer(ThreadingHTTPServer):
         self._registry = registry
         self._ready = ready
         self._slots = threading.BoundedSemaphore(REQUESTS_MAX)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
         super().__init__((host, port), _Handler)
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more, and give the port back."""
+        self._closing.set()
+        self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread at once, where shutdown() would wait for its poll
+        self._thread.join()
+        self.server_close()
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self.handle_request()
 
     def server_bind(self) -> None:
         """Bind without the reverse look-up of the address, which may take long and serves nothing here."""

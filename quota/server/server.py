@@ -88,7 +88,7 @@ class Server:
             raise
         self._data.start()
         self._control.start()
-        threading.Thread(target=self._http.serve_forever, name="http", daemon=True).start()
+        self._http.start()
         self._set_health(serving=True)
         self._ready.set()
         return Addresses(data, control, _address(settings.http_listen, self._http.server_port))
@@ -102,8 +102,7 @@ class Server:
         for stopped in stopping:
             stopped.wait()
         if self._http is not None:
-            self._http.shutdown()
-            self._http.server_close()
+            self._http.close()
 
     def _build_grpc(self, handler: grpc.GenericRpcHandler) -> grpc.Server:
         settings = self._settings
