@@ -32,7 +32,7 @@ def request_of(ask: Ask) -> Request:
 
 def answer_of(decision) -> Answer | Invalid:
     if isinstance(decision, InvalidArgument):
-        return Invalid(decision.field.partition(".")[0])
+        return Invalid(decision.field)
     return Answer(**{field.name: getattr(decision, field.name) for field in fields(Answer)})
 
 

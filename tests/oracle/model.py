@@ -290,9 +290,9 @@ class Oracle:
         except Refused as refused:
             return self.early_refusal(inquiry, refused, at, now), None
         weight = inquiry.timeline.weight(at)
-        for meter, amount in inquiry.draws.values():
+        for i, (meter, amount) in enumerate(inquiry.draws.values()):
             if meter and amount * meter.per_unit * (weight if meter.weighted else 1) > UNITS_MAX:
-                return Invalid("draws"), None
+                return Invalid(f"draws[{i}].amount"), None
         if any(inquiry.refuses(limit, weight, at) for limit in inquiry.touched):
             return self.late_refusal(inquiry, weight, at, now), None
         return self.allowed(inquiry, weight, at)

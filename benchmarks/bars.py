@@ -1,0 +1,104 @@
+"""How many times faster: what the bars compare, timed in turn within one process.
+
+    python benchmarks/bars.py --json bars.json [--turns 41] [--packed-accounts 1000000]
+
+A machine's speed changes while it is measured. So every turn times one round of each contestant, begins with another one each
+time, and yields one ratio for every comparison; the median of those counts, and the least and greatest are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import machine
+import peers
+from workload import Way, World
+
+ACCOUNTS = 1000
+
+COMPARISONS = [  # of what, with what, on which side the bar is at least how many times faster
+    ("Engine.admit", "limits, moving window", 20),
+    ("Engine.admit", "throttled-py, GCRA", 10),
+    ("Engine.admit", "pyrate-limiter, sliding log", None),
+    ("Engine.admit, time given", "limits, moving window", None),
+    ("Engine.admit, time given", "throttled-py, GCRA", None),
+    ("Engine.admit_many", "limits, moving window", 60),
+    ("Engine.admit_many", "throttled-py, GCRA", 30),
+    ("Engine.admit_many", "pyrate-limiter, sliding log", None),
+]
+PACKED = [("Ledger.admit_packed", "Engine.admit, time given", 2)]
+
+
+def take_turns(ways: list[Way], turns: int, quiet: Callable[[], object]) -> dict[str, list[float]]:
+    """Time every way in every turn: name to nanoseconds per decision. `quiet` is called after each round."""
+    times: dict[str, list[float]] = {way.name: [] for way in ways}
+    for way in ways:
+        way.check()
+    for turn in range(turns):
+        begin = turn % len(ways)
+        for way in ways[begin:] + ways[:begin]:
+            quiet()
+            times[way.name].append(way.time_ns())
+    return times
+
+
+def compare(comparisons: list[Any], times: dict[str, list[float]], accounts_count: int) -> list[dict[str, Any]]:
+    rows = []
+    for fast, slow, bar in comparisons:
+        ratios = [b / a for a, b in zip(times[fast], times[slow], strict=True)]
+        rows.append({
+            "fast": fast, "slow": slow, "accounts": accounts_count, "bar": bar,
+            "fast_ns": statistics.median(times[fast]), "slow_ns": statistics.median(times[slow]),
+            "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios), "turns": len(ratios),
+        })  # fmt: skip
+    return rows
+
+
+def beside_peers(turns: int) -> list[dict[str, Any]]:
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(peers.peer(name, ACCOUNTS)) for name in peers.NAMES]
+        ways = [other.way(ACCOUNTS, "full") for other in others]
+        world = World(ACCOUNTS)
+        world.check()
+        ways += [world.admit_clock("uniform"), world.admit("uniform"), world.admit_many("uniform")]
+        times = take_turns(ways, turns, lambda: [other.quiet() for other in others])
+        world.verify()
+        world.close()
+    return compare(COMPARISONS, times, ACCOUNTS)
+
+
+def packed(turns: int, accounts_count: int) -> list[dict[str, Any]]:
+    world = World(accounts_count)
+    world.check()
+    times = take_turns([world.admit("uniform"), world.admit_packed("uniform")], turns, lambda: None)
+    world.verify()
+    world.close()
+    return compare(PACKED, times, accounts_count)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--turns", type=int, default=41)
+    parser.add_argument("--packed-accounts", type=int, default=1_000_000)
+    options = parser.parse_args()
+    machine.announce()
+    rows = beside_peers(options.turns) + packed(options.turns, options.packed_accounts)
+    for row in rows:
+        bar = f"   bar {row['bar']}x" if row["bar"] else ""
+        print(
+            f"{row['fast']:25}{row['fast_ns']:7.0f} ns   {row['slow']:28}{row['slow_ns']:7.0f} ns   {row['ratio']:6.1f}x "
+            f"({row['ratio_min']:.1f} to {row['ratio_max']:.1f}){bar}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"described": machine.describe(), "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
