@@ -21,7 +21,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     sizes = [int(size) for size in metafunc.config.getoption("--accounts").split(",")]
     # Accounts with a light past are timed at the smallest number alone: more of them say nothing new.
     worlds = [(size, "full") for size in sizes] + [(min(sizes), "light")]
-    metafunc.parametrize("world", worlds, indirect=True, scope="module", ids=[f"{size}-{logs}" for size, logs in worlds])
+    metafunc.parametrize(
+        "world", worlds, indirect=True, scope="module", ids=[f"{size}-{logs}" for size, logs in worlds]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,9 @@ WAYS = {
 def test_five_limits(benchmark: Any, world: World, choice: str, way: str, rounds: int) -> None:
     """Ours: five limits a decision, thousands of accounts, time rising."""
     logs = "full" if world.entries == 64 else "light"
-    measure(benchmark, WAYS[way](world, choice), rounds, accounts=world.accounts_count, choice=choice, logs=logs, limits=5)
+    measure(
+        benchmark, WAYS[way](world, choice), rounds, accounts=world.accounts_count, choice=choice, logs=logs, limits=5
+    )
 
 
 @pytest.mark.parametrize("name", ["limits", "throttled-py", "pyrate-limiter"])

@@ -53,7 +53,9 @@ def main() -> None:
         f"p99.9 {figures['p999_ns']:,} ns, max {figures['max_ns']:,} ns; p99.9 is {ratio:.1f}x the median   bar: at most {RATIO_MAX}x"
     )
     if options.json:
-        options.json.write_text(json.dumps({"described": machine.describe(), "ratio_max": RATIO_MAX} | figures, indent=1))
+        options.json.write_text(
+            json.dumps({"described": machine.describe(), "ratio_max": RATIO_MAX} | figures, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ def check(engine: Engine, kind: str, accounts_count: int) -> None:
     for i in range(0, accounts_count, 997):
         used_micro = engine.usage(account_id(i), now_ms=START_US // 1000).limits[0].used_micro
         if used_micro != charges_of(kind, i) * COST_MICRO:
-            raise WorkloadError(f"{account_id(i)}: {used_micro} micro-units, not {charges_of(kind, i)} charges of {COST_MICRO}")
+            raise WorkloadError(
+                f"{account_id(i)}: {used_micro} micro-units, not {charges_of(kind, i)} charges of {COST_MICRO}"
+            )
 
 
 def main() -> None:
@@ -83,9 +85,13 @@ def main() -> None:
         command = [sys.executable, __file__, "--kind", kind, "--accounts", str(int(options.accounts * share))]
         figures[kind] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         bar = f"   bar: at most {BYTES_MAX}" if kind == "mixed" else ""
-        print(f"{kind:6}{figures[kind]['accounts']:10,} accounts{figures[kind]['bytes_per_account']:8.0f} bytes each{bar}")
+        print(
+            f"{kind:6}{figures[kind]['accounts']:10,} accounts{figures[kind]['bytes_per_account']:8.0f} bytes each{bar}"
+        )
     if options.json:
-        options.json.write_text(json.dumps({"described": machine.describe(), "bytes_max": BYTES_MAX, "kinds": figures}, indent=1))
+        options.json.write_text(
+            json.dumps({"described": machine.describe(), "bytes_max": BYTES_MAX, "kinds": figures}, indent=1)
+        )
 
 
 if __name__ == "__main__":

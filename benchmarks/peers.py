@@ -16,20 +16,35 @@ from typing import Any
 from limits import RateLimitItemPerHour
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from pyrate_limiter import AbstractBucket, BucketFactory, Duration, InMemoryBucket, Limiter, MonotonicClock, Rate, RateItem
+from pyrate_limiter import (
+    AbstractBucket,
+    BucketFactory,
+    Duration,
+    InMemoryBucket,
+    Limiter,
+    MonotonicClock,
+    Rate,
+    RateItem,
+)
 from throttled import MemoryStore, RateLimiterType, Throttled, per_duration
 from workload import LOGS, Way, account_id
 
 ROUND = 4096
 UNITS = 10_000_000  # of the limit, in WINDOW_HOURS
 WINDOW_HOURS = 5
-NAMES = {"limits": "limits, moving window", "throttled-py": "throttled-py, GCRA", "pyrate-limiter": "pyrate-limiter, sliding log"}
+NAMES = {
+    "limits": "limits, moving window",
+    "throttled-py": "throttled-py, GCRA",
+    "pyrate-limiter": "pyrate-limiter, sliding log",
+}
 
 
 class Peer:
     """One limiter over `accounts_count` accounts. `hit` charges a key; `quiet` waits for threads that would run on into our rounds."""
 
-    def __init__(self, name: str, hit: Callable[[str], Any], is_yes: Callable[[Any], bool], quiet: Callable[[], object]) -> None:
+    def __init__(
+        self, name: str, hit: Callable[[str], Any], is_yes: Callable[[Any], bool], quiet: Callable[[], object]
+    ) -> None:
         self.name = NAMES[name]
         self.hit = hit
         self.is_yes = is_yes
@@ -49,7 +64,11 @@ class Peer:
                 hit(id)
 
         return Way(
-            self.name, ROUND, lambda: chance.choices(ids, k=ROUND), run, lambda asks: sum(is_yes(hit(id)) for id in asks)
+            self.name,
+            ROUND,
+            lambda: chance.choices(ids, k=ROUND),
+            run,
+            lambda asks: sum(is_yes(hit(id)) for id in asks),
         )
 
 

@@ -22,7 +22,9 @@ from quota.clock import Clock
 
 CATALOG = Path(__file__).with_name("catalog.yaml")
 LIMITS = ("prompts-5h", "prompts-week", "prompts-month", "large-1h", "pace")  # in plan order, the bucket last
-START_US = 1_772_424_000_000_000  # 2026-03-02 05:00 in the catalog's zone: what fills the logs comes before the peak hours
+START_US = (
+    1_772_424_000_000_000  # 2026-03-02 05:00 in the catalog's zone: what fills the logs comes before the peak hours
+)
 WINDOW_US = 5 * 3_600_000_000
 COST_MICRO = 2_000_000  # of one request off-peak
 BATCH = 256  # requests of one batch
@@ -51,7 +53,9 @@ class Way:
         """Run one round untimed. Raises WorkloadError unless nearly all of it is allowed."""
         share = self.allowed(self.prepare()) / self.decisions
         if share < ALLOWED_SHARE_MIN:
-            raise WorkloadError(f"{self.name}: {share:.1%} of a round was allowed, at least {ALLOWED_SHARE_MIN:.0%} should be")
+            raise WorkloadError(
+                f"{self.name}: {share:.1%} of a round was allowed, at least {ALLOWED_SHARE_MIN:.0%} should be"
+            )
 
     def time_ns(self) -> float:
         """Nanoseconds per decision of one round."""
@@ -106,7 +110,9 @@ class World:
                 raise WorkloadError(f"{id}: the limits touched are {touched}, not {LIMITS}")
             used_micro = self.engine.usage(id, now_ms=START_US // 1000).limits[0].used_micro
             if used_micro != self.entries * COST_MICRO:
-                raise WorkloadError(f"{id}: {used_micro} micro-units are alive, not {self.entries} charges of {COST_MICRO}")
+                raise WorkloadError(
+                    f"{id}: {used_micro} micro-units are alive, not {self.entries} charges of {COST_MICRO}"
+                )
 
     def verify(self) -> None:
         """After the timing: all decisions that were made, timed or not. Raises WorkloadError."""
@@ -115,7 +121,9 @@ class World:
             counts[verdict == "ALLOWED"] += count
         share = counts[True] / max(1, counts[True] + counts[False])
         if share < ALLOWED_SHARE_MIN:
-            raise WorkloadError(f"{share:.1%} of the decisions were allowed, at least {ALLOWED_SHARE_MIN:.0%} should be")
+            raise WorkloadError(
+                f"{share:.1%} of the decisions were allowed, at least {ALLOWED_SHARE_MIN:.0%} should be"
+            )
         if self.engine.clock_behind_count:
             raise WorkloadError(f"time went back for {self.engine.clock_behind_count} decisions")
 
@@ -160,7 +168,11 @@ class World:
                 admit(request, now_ms=now_ms)
 
         return Way(
-            "Engine.admit, time given", ROUND, prepare, run, lambda asks: sum(admit(ask, now_ms=at).allowed for ask, at in asks)
+            "Engine.admit, time given",
+            ROUND,
+            prepare,
+            run,
+            lambda asks: sum(admit(ask, now_ms=at).allowed for ask, at in asks),
         )
 
     def admit_many(self, choice: str) -> Way:

@@ -8,7 +8,7 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from amounts cimport amount_add, i128
@@ -19,7 +19,7 @@ from blob cimport (
     BLOB_BYTES_MIN, BLOB_SCHEMA, blob_checksum, read_byte, read_log, read_span, read_varint, reader_t, write_byte, write_bytes, write_log,
     write_varint, writer_t,
 )
-from counters cimport counter_kind, counters_add, counters_init, counters_t
+from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
 from decide cimport (
     DECIDED, NO_MEMORY, PAST_RANGE, answer_begin, answer_t, charge_t, decide, limit_state, state_t,
 )

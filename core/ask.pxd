@@ -134,7 +134,7 @@ cdef inline flaw_t ask_names(ask_t* self, const request_t* request) noexcept nog
         self.weighted = self.weighted or self.meters[i].weighted
         if self.meters[i].pools & ~self.plan.pools and flaw.verdict == ALLOWED:
             flaw.verdict, flaw.rule = METER_NOT_IN_PLAN, self.meters[i].rule
-    if self.model == NAME_ABSENT and (request.model.size or self.weighted):
+    if self.model == NAME_ABSENT and not rules.any_model and (request.model.size or self.weighted):
         flaw.verdict, flaw.rule = MODEL_UNKNOWN, RULE_MODELS
     return flaw
 

@@ -7,6 +7,7 @@ open-addressed table, doubled when half full.
 """
 from libc.stdint cimport uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 cdef extern from *:
     """
@@ -35,6 +36,14 @@ cdef inline bint counters_init(counters_t* self, int bits) noexcept nogil:
     self.used = self.lost = 0
     self.at = <counter_t*>calloc((<uint64_t>1) << bits, sizeof(counter_t))
     return self.at != NULL
+
+
+cdef inline bint counters_copy(counters_t* self, const counters_t* other) noexcept nogil:
+    """A copy, the caller's to free; false without memory."""
+    if not counters_init(self, other.bits):
+        return False
+    memcpy(self.at, other.at, ((<uint64_t>1) << other.bits) * sizeof(counter_t))
+    return True
 
 
 cdef inline counter_t* counters_find(const counters_t* self, uint64_t kind) noexcept nogil:

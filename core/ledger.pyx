@@ -7,6 +7,70 @@ and whether that thread holds the GIL or not. Nothing is awaited, allocated in P
 cdef enum:
     GROUP = 16                      # requests whose memory is fetched together
     BEHIND_US_MAX = 5000000         # an account's time this far ahead of the caller's is worth an alarm
+    ID_BYTES_MAX = 256
+
+cdef struct account_t:              # an account as it is listed, copied out while the mutex is held
+    uint64_t hash
+    int64_t subscribed_at
+    int64_t expires_at
+    uint16_t catalog
+    uint16_t plan
+    uint16_t id_size
+    uint8_t period
+    uint8_t id[ID_BYTES_MAX]
+
+cdef struct gathered_t:
+    account_t* at
+    size_t count
+    size_t room
+
+
+cdef void account_copy(account_t* self, const record_t* record) noexcept nogil:
+    self.hash = record.hash
+    self.subscribed_at = record.subscribed_at
+    self.expires_at = record.expires_at
+    self.catalog = record.catalog
+    self.plan = record.plan
+    self.period = record.period
+    self.id_size = record.id_size
+    memcpy(self.id, record_id(record), record.id_size)
+
+
+cdef bint gathered_add(gathered_t* self, const record_t* record) noexcept nogil:
+    """Append a record; false without memory."""
+    cdef account_t* grown
+    if self.count == self.room:
+        grown = <account_t*>realloc(self.at, (2 * self.room + 16) * sizeof(account_t))
+        if grown == NULL:
+            return False
+        self.at = grown
+        self.room = 2 * self.room + 16
+    account_copy(&self.at[self.count], record)
+    self.count += 1
+    return True
+
+
+cdef uint64_t gather(gathered_t* self, const chunks_t* chunks, uint64_t start, size_t count) noexcept nogil:
+    """Append at least `count` records of hash `start` and above, if there are as many; up to which hash they are complete.
+
+    The first chunks are seen twice where the last one ran over into them. 0 without memory.
+    """
+    cdef uint64_t size = (<uint64_t>1) << chunks.bits
+    cdef uint64_t i = chunk_home(chunks, start)
+    cdef size_t enough = self.count + count
+    cdef const chunk_t* chunk
+    cdef int slot
+    while True:
+        chunk = &chunks.at[i & (size - 1)]
+        for slot in range(CHUNK_RECORDS):
+            if chunk.tags[slot] and chunk.records[slot].hash >= start and not gathered_add(self, chunk.records[slot]):
+                return 0
+        # Where nothing went on to a later chunk, everything that belongs here or before has been seen.
+        if chunk.overflow == 0 and i + 1 >= size:
+            return UINT64_MAX
+        if chunk.overflow == 0 and self.count >= enough:
+            return ((i + 1) << (64 - chunks.bits)) - 1
+        i += 1
 
 
 cdef bytes id_sought(str account):
@@ -162,31 +226,34 @@ cdef class Ledger:
             self._accounts_by_plan[plan] = self._accounts_by_plan.get(plan, 0) + by
         return 0
 
-    cdef object account_of(self, const record_t* record):
+    cdef tuple account_row(self, const account_t* account):
         return (
-            record_id(record)[:record.id_size].decode(),
-            self._rules[record.catalog].name,
-            self._labels.name(record.plan),
-            record.subscribed_at,
-            record.period,
-            0 if record.expires_at == NEVER else record.expires_at,
+            account.id[:account.id_size].decode(),
+            (<Rules>self._rules[account.catalog]).name,
+            self._labels.name(account.plan),
+            account.subscribed_at,
+            account.period,
+            0 if account.expires_at == NEVER else account.expires_at,
         )
 
     def get(self, str account not None):
         """(id, catalog, plan, subscribed_at, period, expires_at), or None."""
+        cdef bytes id = id_sought(account)
+        cdef account_t found
         pthread_mutex_lock(&self._mutex)
-        try:
-            where = self.find(id_sought(account))
-            return self.account_of(where[0]) if where != NULL else None
-        finally:
-            pthread_mutex_unlock(&self._mutex)
+        where = self.find(id)
+        if where != NULL:
+            account_copy(&found, where[0])
+        pthread_mutex_unlock(&self._mutex)
+        return self.account_row(&found) if where != NULL else None
 
     def delete(self, str account not None):
         """Forget an account and all it has drawn; whether it was there."""
+        cdef bytes id = id_sought(account)
         cdef record_t** where
         cdef record_t* record
         pthread_mutex_lock(&self._mutex)
-        where = self.find(id_sought(account))
+        where = self.find(id)
         record = where[0] if where != NULL else NULL
         if where != NULL:
             table_remove(&self._table, where)
@@ -202,40 +269,27 @@ cdef class Ledger:
 
         None in place of the latter is the end.
         """
+        cdef gathered_t gathered
         cdef uint64_t end
-        cdef list found = []
-        pthread_mutex_lock(&self._mutex)
+        cdef size_t i
+        gathered.at = NULL
+        gathered.count = gathered.room = 0
         try:
-            end = self.gather(&self._table.new, start, count, found)
-            if self._table.old.bits:
-                end = min(end, self.gather(&self._table.old, start, count, found))
-            found = sorted({entry for entry in found if entry[0] <= end})   # the first chunks are seen twice where the last ran over
-            if len(found) > count:
-                end = found[count - 1][0]
-                found = [entry for entry in found if entry[0] <= end]   # two accounts of one hash stay together
-            accounts = [self.account_of(<const record_t*><size_t>address) for _, address in found]
-        finally:
+            pthread_mutex_lock(&self._mutex)
+            end = gather(&gathered, &self._table.new, start, count)
+            if end and self._table.old.bits:
+                end = min(end, gather(&gathered, &self._table.old, start, count))
             pthread_mutex_unlock(&self._mutex)
-        return accounts, None if end == UINT64_MAX else end + 1
-
-    cdef uint64_t gather(self, const chunks_t* chunks, uint64_t start, int count, list found) except? 0:
-        """Append (hash, address) of at least `count` records of hash `start` and above; up to which hash they are complete."""
-        cdef uint64_t size = (<uint64_t>1) << chunks.bits
-        cdef uint64_t i = chunk_home(chunks, start)
-        cdef const chunk_t* chunk
-        cdef int slot
-        cdef Py_ssize_t enough = len(found) + count
-        while True:
-            chunk = &chunks.at[i & (size - 1)]
-            for slot in range(CHUNK_RECORDS):
-                if chunk.tags[slot] and chunk.records[slot].hash >= start:
-                    found.append((chunk.records[slot].hash, <size_t>chunk.records[slot]))
-            # Where nothing went on to a later chunk, everything that belongs here or before has been seen.
-            if chunk.overflow == 0 and i + 1 >= size:
-                return UINT64_MAX
-            if chunk.overflow == 0 and len(found) >= enough:
-                return ((i + 1) << (64 - chunks.bits)) - 1
-            i += 1
+            if end == 0:
+                raise MemoryError
+            rows = {(gathered.at[i].hash, self.account_row(&gathered.at[i])) for i in range(gathered.count) if gathered.at[i].hash <= end}
+        finally:
+            free(gathered.at)
+        found = sorted(rows)
+        if len(found) > count:
+            end = found[count - 1][0]
+            found = [row for row in found if row[0] <= end]     # two accounts of one hash stay together
+        return [account for _, account in found], None if end == UINT64_MAX else end + 1
 
     @property
     def account_count(self):
@@ -395,6 +449,7 @@ cdef class Ledger:
 
     def usage(self, str account not None, int64_t now):
         """Every limit of the account's plan as it stands; None if there is no such account."""
+        cdef bytes id = id_sought(account)
         cdef seen_t seen
         cdef state_t states[LIMITS_MAX]
         cdef const plan_t* plan
@@ -403,7 +458,7 @@ cdef class Ledger:
         cdef Rules rules
         cdef int i
         pthread_mutex_lock(&self._mutex)
-        where = self.find(id_sought(account))
+        where = self.find(id)
         if where == NULL:
             pthread_mutex_unlock(&self._mutex)
             return None
@@ -429,9 +484,10 @@ cdef class Ledger:
 
     def encode(self, str account not None, uint64_t tag):
         """The account's record as a blob that bears `tag`; None if there is no such account."""
+        cdef bytes id = id_sought(account)
         cdef record_t* copy = NULL
         pthread_mutex_lock(&self._mutex)
-        where = self.find(id_sought(account))
+        where = self.find(id)
         if where != NULL:
             copy = record_copy(where[0])
         pthread_mutex_unlock(&self._mutex)
@@ -473,26 +529,27 @@ cdef class Ledger:
     # ---- Figures ----
 
     def check(self):
-        """Assert what must always hold of the table and of every record. For tests."""
-        pthread_mutex_lock(&self._mutex)
-        try:
-            check_table(&self._table)
-        finally:
-            pthread_mutex_unlock(&self._mutex)
+        """Assert what must always hold of the table and of every record. For tests: nobody else may use the ledger meanwhile."""
+        check_table(&self._table)
 
     def decisions(self):
         """(catalog, plan, model, verdict number, rule, count) of every kind of decision made; Peek is not counted."""
-        cdef list rows = []
+        cdef counters_t copy
         cdef uint64_t i, kind
         pthread_mutex_lock(&self._mutex)
-        for i in range((<uint64_t>1) << self._counters.bits):
-            kind = self._counters.at[i].kind
+        copied = counters_copy(&copy, &self._counters)
+        pthread_mutex_unlock(&self._mutex)
+        if not copied:
+            raise MemoryError
+        rows = []
+        for i in range((<uint64_t>1) << copy.bits):
+            kind = copy.at[i].kind
             if kind:
                 rows.append((
                     self._labels.name(kind >> 53), self._labels.name(kind >> 37 & 0xffff), self._labels.name(kind >> 21 & 0xffff),
-                    kind & 31, self._labels.name(kind >> 5 & 0xffff), self._counters.at[i].count,
+                    kind & 31, self._labels.name(kind >> 5 & 0xffff), copy.at[i].count,
                 ))
-        pthread_mutex_unlock(&self._mutex)
+        free(copy.at)
         return rows
 
     @property

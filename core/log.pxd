@@ -20,7 +20,7 @@ from amounts cimport amount_add, i128
 
 cdef enum:
     ENTRIES_MIN = 4                 # room of a new log
-    ENTRIES_MAX_MIN = 8             # the least M: with M - 2 pairs to choose from the bound is a third of W
+    ENTRIES_MAX_MIN = 4             # the least M: a unit may then come back a whole W late
     ENTRIES_MAX_MAX = 1024          # the largest M
 
 cdef struct entry_t:

@@ -72,6 +72,7 @@ cdef struct plan_t:
 cdef struct rules_t:
     zone_t zone
     schedule_t* schedules
+    bint any_model                  # the catalog lists none: every name is a model, of weight 1, in every plan
     names_t model_names             # exact names and aliases
     int pattern_count
     pattern_t* patterns             # the longest first

@@ -109,6 +109,7 @@ cdef class Rules:
     cdef int build_names(self, object spec) except -1:
         cdef int i
         self.fill(&self.c.model_names, spec.names, False)
+        self.c.any_model = not spec.models
         self.c.pattern_count = <int>len(spec.patterns)
         self.c.patterns = <pattern_t*>self.take(self.c.pattern_count, sizeof(pattern_t))
         for i, (prefix, model) in enumerate(spec.patterns):

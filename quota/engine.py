@@ -12,6 +12,7 @@ Every method that depends on time takes `now_ms` (Unix milliseconds); left out, 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from quota.types import PERIODS, Account, CatalogVersion, Usage, Verdict
 
 TIME_MS_MIN = 946_684_800_000  # 2000-01-01
 TIME_MS_MAX = 4_102_444_800_000  # 2100-01-01
+ACCOUNTS_PAGE_MAX = 10_000
 
 
 class TimeSource(Protocol):
@@ -64,6 +66,7 @@ class Engine:
         self.clock: TimeSource = clock or Clock()
         self._ledger = Ledger(os.urandom(16))
         self._loaded_at_ms: dict[str, int] = {}
+        self._changing = threading.Lock()  # one change of accounts or catalogs at a time; decisions do not take it
         for source in catalogs:
             self.load_catalog(source)
         if not self._loaded_at_ms:
@@ -122,6 +125,21 @@ class Engine:
         `subscribed_at_ms` 0 means now for a new account and no change for an old one; `expires_at_ms` 0 means no end.
         Raises InvalidArgument.
         """
+        with self._changing:
+            self._put(id, catalog, plan, subscribed_at_ms, period, expires_at_ms, overrides, now_ms)
+            return self.get_account(id)
+
+    def _put(
+        self,
+        id: str,
+        catalog: str,
+        plan: str,
+        subscribed_at_ms: int,
+        period: str,
+        expires_at_ms: int,
+        overrides: Mapping[str, int] | None,
+        now_ms: int | None,
+    ) -> None:
         before = self._ledger.get(id)
         now_us = self.clock.now_us() if now_ms is None else time_us(now_ms)
         name = catalog or self.catalog_default
@@ -142,7 +160,6 @@ class Engine:
         if expires_at_us and expires_at_us <= subscribed_at_us:
             raise InvalidArgument("expires_at_ms", expires_at_ms, "0 for no end, or a moment after the subscription's")
         self._ledger.put(id, name, plan, subscribed_at_us, PERIODS.index(period), expires_at_us)
-        return self.get_account(id)
 
     def get_account(self, id: str) -> Account:
         """Return the account. Raises NotFound."""
@@ -156,8 +173,8 @@ class Engine:
 
         Accounts added or deleted meanwhile may or may not be seen; all others are, once. Raises InvalidArgument.
         """
-        if not 1 <= page_size <= 100_000:
-            raise InvalidArgument("page_size", page_size, "1 to 100000")
+        if not 1 <= page_size <= ACCOUNTS_PAGE_MAX:
+            raise InvalidArgument("page_size", page_size, f"1 to {ACCOUNTS_PAGE_MAX}")
         try:
             start = int(page_token or "0", 16)
         except ValueError:
@@ -169,8 +186,9 @@ class Engine:
 
     def delete_account(self, id: str, *, purge: bool = False) -> None:
         """Forget an account and what it has drawn. Raises NotFound. (Without a store `purge` makes no difference.)"""
-        if not self._ledger.delete(id):
-            raise no_account(id)
+        with self._changing:
+            if not self._ledger.delete(id):
+                raise no_account(id)
 
     @property
     def accounts_count(self) -> int:
@@ -192,7 +210,9 @@ class Engine:
         loaded_at_us = self.clock.now_us()
         loaded_at = datetime.fromtimestamp(loaded_at_us / 1_000_000, UTC)
         version = f"{catalog.content_hash}@{loaded_at:%Y-%m-%dT%H:%M:%SZ}"
-        self._ledger.load(compile_catalog(catalog), version)
+        spec = compile_catalog(catalog)
+        with self._changing:
+            self._ledger.load(spec, version)
         self._loaded_at_ms[catalog.name] = loaded_at_us // 1000
         return CatalogVersion(catalog.name, version)
 
@@ -221,7 +241,9 @@ def read_catalog(source: str | Path) -> Catalog:
 def time_us(time_ms: int, field: str = "now_ms") -> int:
     """Milliseconds to the core's microseconds. Raises InvalidArgument outside the years 2000 to 2100."""
     if not TIME_MS_MIN <= time_ms <= TIME_MS_MAX:
-        raise InvalidArgument(field, time_ms, f"{TIME_MS_MIN} to {TIME_MS_MAX}, the years 2000 to 2100 in Unix milliseconds")
+        raise InvalidArgument(
+            field, time_ms, f"{TIME_MS_MIN} to {TIME_MS_MAX}, the years 2000 to 2100 in Unix milliseconds"
+        )
     return time_ms * 1000
 
 

@@ -36,7 +36,9 @@ def main() -> int:
             reported = time.monotonic()
             print(f"{steps} steps, {steps / (reported - started):.0f}/s", flush=True)
     took = time.monotonic() - started
-    print(f"{steps} steps in {took:.0f} s ({steps / took:.0f}/s), {histories} histories from seed {options.seed}: all agree")
+    print(
+        f"{steps} steps in {took:.0f} s ({steps / took:.0f}/s), {histories} histories from seed {options.seed}: all agree"
+    )
     for verdict, count in verdicts.most_common():
         print(f"  {verdict:22} {count}")
     return 0

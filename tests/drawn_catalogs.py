@@ -20,9 +20,28 @@ TOOLS = ("Saw", "plane", "hammer", "curl", "")
 ENDPOINTS = ("", "", "/shop", "/saw/", "/nowhere")
 DRAWS = (("piece",), ("sliver",), ("order",), ("stamp",), ("piece", "stamp"), ("sliver", "order"), ("crate",), ("ghost",),
          ("piece", "sliver", "order", "stamp"), ("piece", "ghost"))  # fmt: skip
-REFUSALS = ("ACCOUNT_UNKNOWN", "ACCOUNT_INACTIVE", "MODEL_NOT_IN_PLAN", "METER_NOT_IN_PLAN", "AMOUNT_TOO_LARGE", "LIMIT_EXHAUSTED", "BURST")
+REFUSALS = (
+    "ACCOUNT_UNKNOWN",
+    "ACCOUNT_INACTIVE",
+    "MODEL_NOT_IN_PLAN",
+    "METER_NOT_IN_PLAN",
+    "AMOUNT_TOO_LARGE",
+    "LIMIT_EXHAUSTED",
+    "BURST",
+)
 IDS = ("fast", "slow", "long", "pine", "stamps")
-SLIDING = (("1h", ""), ("5h", ""), ("5h", ""), ("100s", ""), ("7d", ""), ("5h", "1h"), ("3h", "30m"), ("2d", "6h"), ("7d", "1d"), ("2h", "40m"))
+SLIDING = (
+    ("1h", ""),
+    ("5h", ""),
+    ("5h", ""),
+    ("100s", ""),
+    ("7d", ""),
+    ("5h", "1h"),
+    ("3h", "30m"),
+    ("2d", "6h"),
+    ("7d", "1d"),
+    ("2h", "40m"),
+)
 
 
 class Dice(Protocol):
@@ -88,7 +107,10 @@ def periodic(dice: Dice, kind: str) -> dict[str, Any]:
     if kind == "anniversary":
         return {"anniversary": dice.pick(["5h", "1d", "7d", "1mo", "3mo", "1y"])}
     unit = dice.pick(["hour", "day", "week", "month"])
-    window: dict[str, Any] = {"calendar": unit, "at": dice.pick(["00:00", "00:30"] if unit == "hour" else ["00:00", "02:30", "10:00"])}
+    window: dict[str, Any] = {
+        "calendar": unit,
+        "at": dice.pick(["00:00", "00:30"] if unit == "hour" else ["00:00", "02:30", "10:00"]),
+    }
     if unit == "week":
         window["on"] = dice.pick(["monday", "sunday"])
     if unit == "month":
@@ -170,5 +192,7 @@ def catalog_text(dice: Dice, name: str, zone: str, base: int) -> str:
         catalog["tools"] = ["Hammer", "plane", {"name": "saw", "endpoints": ["/saw"]}]
     if chance(dice, 50):
         words = "${number} ${unit} of ${model_name} ${meter}: at ${next_flush_time}"
-        catalog["refusals"] = {verdict: {"code": f"OWN-{verdict}", "message": f"{verdict} {words}"} for verdict in REFUSALS}
+        catalog["refusals"] = {
+            verdict: {"code": f"OWN-{verdict}", "message": f"{verdict} {words}"} for verdict in REFUSALS
+        }
     return json.dumps(catalog, indent=1)

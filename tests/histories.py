@@ -67,7 +67,9 @@ class History:
     def pass_time(self) -> None:
         way = self.dice.whole(1, 10)
         if way <= 5:
-            self.now += self.dice.whole(0, 10) * self.dice.pick(PACES[:9] if self.now - self.base < 400 * DAY else PACES[:7])
+            self.now += self.dice.whole(0, 10) * self.dice.pick(
+                PACES[:9] if self.now - self.base < 400 * DAY else PACES[:7]
+            )
         elif way <= 8:
             self.now = max(self.now - DAY, self.dice.pick(self.promises) + self.dice.pick([-1000, -1, 0, 0, 0, 1000]))
         elif way == 9:

@@ -355,3 +355,17 @@ def test_load_takes_names_and_paths(tmp_path: Path) -> None:
     assert "t" == load(file).name
     assert load(file) == load(str(file))
     assert "zai-2025" == load("zai-2025").name
+
+
+def test_the_example_of_the_documentation() -> None:
+    """The worked example of docs/catalog.md loads, and without warnings."""
+    page = (Path(__file__).parent.parent / "docs" / "catalog.md").read_text(encoding="utf-8")
+    example = parse(page.partition("```yaml\n")[2].partition("```")[0])
+
+    assert ("acme", ()) == (example.name, example.warnings)
+    assert {
+        "credits-5h": "sliding 5h",
+        "credits-week": "calendar week on monday at 00:00",
+        "large-day": "calendar day at 00:00",
+        "pace": "bucket 6/1m",
+    } == {limit.id: str(limit.window) for limit in example.plans[0].limits}

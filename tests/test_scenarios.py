@@ -74,7 +74,9 @@ class Telling:
 
     def time(self, text: str) -> int:
         fold = 1 if text.endswith(" 2nd") else 0
-        moment = datetime.fromisoformat(text.removesuffix(" 2nd")).replace(tzinfo=ZoneInfo(self.catalog.time_zone), fold=fold)
+        moment = datetime.fromisoformat(text.removesuffix(" 2nd")).replace(
+            tzinfo=ZoneInfo(self.catalog.time_zone), fold=fold
+        )
         return round(Decimal(str(moment.timestamp())) * 1000) * 1000
 
     def takes(self, who: str, what: str) -> None:

@@ -14,7 +14,7 @@ HOUR_US: Final = 60 * MINUTE_US
 DAY_US: Final = 24 * HOUR_US
 WEEK_US: Final = 7 * DAY_US
 
-FILE_BYTES_MAX: Final = 1 << 20
+FILE_BYTES_MAX: Final = 1 << 18  # a file that large takes two seconds to read
 PROBLEMS_MAX: Final = 100  # reported per file; a file with more is not worth reading on
 
 NAME_BYTES_MAX: Final = 128  # of a catalog, model, alias, tool, endpoint, meter, pool, plan or schedule

@@ -28,7 +28,7 @@ _OPTIONAL = ("time_zone", "default_meter", "schedules", "models", "endpoints", "
 
 
 def load(source: str | Path) -> Catalog:
-    """The catalog of a shipped name or of a file (UTF-8, at most 1 MiB). Raises CatalogError with all that is wrong."""
+    """The catalog of a shipped name or of a file (UTF-8, at most 256 KiB). Raises CatalogError with all that is wrong."""
     path = _SHIPPED_DIR / f"{source}.yaml" if source in SHIPPED else Path(source)
     try:
         with path.open("rb") as file:

@@ -11,6 +11,7 @@ from quota.catalog import compile_catalog, parse
 from quota.clock import Clock
 from quota.engine import Engine
 from quota.errors import CatalogError, FailedPrecondition, InvalidArgument, QuotaError
+from quota.server.names import account_name
 from quota.server.rpc import Method
 from quota.server.status import details, status_number
 from quota.v1 import admin_pb2, quota_pb2
@@ -54,7 +55,7 @@ class AdminService:
         return _account_message(account)
 
     def get_account(self, message: admin_pb2.GetAccountRequest) -> admin_pb2.Account:
-        return _account_message(self._engine.get_account(message.id))
+        return _account_message(self._engine.get_account(account_name("id", message.id)))
 
     def list_accounts(self, message: admin_pb2.ListAccountsRequest) -> admin_pb2.ListAccountsResponse:
         most = self._page_accounts_max
@@ -67,7 +68,7 @@ class AdminService:
         )
 
     def delete_account(self, message: admin_pb2.DeleteAccountRequest) -> admin_pb2.DeleteAccountResponse:
-        self._engine.delete_account(message.id, purge=message.purge)
+        self._engine.delete_account(account_name("id", message.id), purge=message.purge)
         logger.debug("account deleted: %r", message.id)
         return admin_pb2.DeleteAccountResponse()
 

@@ -29,6 +29,7 @@ class HttpServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_port = False
+    request_queue_size = 64
 
     def __init__(self, host: str, port: int, *, registry: CollectorRegistry, ready: Callable[[], bool]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET

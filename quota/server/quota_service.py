@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from quota import Decision, LimitState, Mode, Request
 from quota.engine import Engine
 from quota.errors import InvalidArgument
+from quota.server.names import account_name
 from quota.server.rpc import Method
 from quota.server.status import details, status_number
 from quota.v1 import quota_pb2
@@ -46,7 +47,7 @@ class QuotaService:
         return quota_pb2.AdmitBatchResponse(results=map(_result_message, results))
 
     def get_usage(self, message: quota_pb2.GetUsageRequest) -> quota_pb2.Usage:
-        usage = self._engine.usage(message.account)
+        usage = self._engine.usage(account_name("account", message.account))
         return quota_pb2.Usage(
             account=usage.account,
             catalog=quota_pb2.CatalogVersion(name=usage.catalog.name, version=usage.catalog.version),

@@ -46,7 +46,7 @@ class Addresses:
 
 
 class Server:
-    """One engine on three ports. Make it, `start` it, and `stop` it once; a test gives its own clock."""
+    """One engine on three ports. Make it, `start` it, and `stop` it; a test gives its own clock."""
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         """Load the catalogs. Raises CatalogError, or InvalidArgument for settings that do not go together."""
@@ -103,6 +103,7 @@ class Server:
             stopped.wait()
         if self._http is not None:
             self._http.close()
+            self._http = None
 
     def _build_grpc(self, handler: grpc.GenericRpcHandler) -> grpc.Server:
         settings = self._settings

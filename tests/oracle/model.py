@@ -129,8 +129,12 @@ class Inquiry:
         by_name = {meter.name: meter for meter in catalog.meters}
         draws = ask.draws or {catalog.default_meter: 1}
         self.draws: dict[str, tuple[Meter | None, int]] = {name: (by_name.get(name), n) for name, n in draws.items()}
-        self.timeline = Timeline(catalog, self.clock, self.plan, self.model, [m for m, _ in self.draws.values()], ask.tool)
-        self.touched = [limit for limit in self.plan.limits if any(self.feeds(m, limit) for m, _ in self.draws.values())]
+        self.timeline = Timeline(
+            catalog, self.clock, self.plan, self.model, [m for m, _ in self.draws.values()], ask.tool
+        )
+        self.touched = [
+            limit for limit in self.plan.limits if any(self.feeds(m, limit) for m, _ in self.draws.values())
+        ]
 
     def feeds(self, meter: Meter | None, limit: Limit) -> bool:
         return (
@@ -142,7 +146,7 @@ class Inquiry:
         )
 
     def check_model(self) -> None:
-        if self.model is None and (self.ask.model or self.timeline.weighted):
+        if self.catalog.models and self.model is None and (self.ask.model or self.timeline.weighted):
             raise Refused(Verdict.MODEL_UNKNOWN, "models")
 
     def check_plan(self, now: int) -> None:
@@ -167,7 +171,9 @@ class Inquiry:
         return max(1, math.floor(amount * meter.per_unit * (weight if meter.weighted else 1) * MICRO))
 
     def cost(self, limit: Limit, weight: Fraction) -> int:
-        return sum(self.price(meter, n, weight) for meter, n in self.draws.values() if meter and self.feeds(meter, limit))
+        return sum(
+            self.price(meter, n, weight) for meter, n in self.draws.values() if meter and self.feeds(meter, limit)
+        )
 
     def needed(self, limit: Limit, weight: Fraction) -> int:
         """What must be free: the cost, and for a check of amount 0 anything at all."""
@@ -247,11 +253,15 @@ class Oracle:
         self.catalogs[catalog.name], self.versions[catalog.name] = catalog, version
         self.catalog_default = self.catalog_default or catalog.name
 
-    def put_account(self, id: str, *, catalog: str, plan: str, now: int, subscribed_at: int = 0, expires_at: int = 0) -> None:
+    def put_account(
+        self, id: str, *, catalog: str, plan: str, now: int, subscribed_at: int = 0, expires_at: int = 0
+    ) -> None:
         old = self.subscribers.get(id)
         subscribed_at = subscribed_at or (old.subscribed_at if old else now)
         if old:
-            self.subscribers[id] = replace(old, catalog=catalog, plan=plan, subscribed_at=subscribed_at, expires_at=expires_at)
+            self.subscribers[id] = replace(
+                old, catalog=catalog, plan=plan, subscribed_at=subscribed_at, expires_at=expires_at
+            )
         else:
             self.subscribers[id] = Subscriber(catalog, plan, subscribed_at, expires_at)
 
@@ -376,7 +386,9 @@ class Oracle:
             **fields,
         )
 
-    def vendor(self, inquiry: Inquiry, refused: Refused, limit: Limit | None, model: str, frees_at: int | None) -> VendorRefusal:
+    def vendor(
+        self, inquiry: Inquiry, refused: Refused, limit: Limit | None, model: str, frees_at: int | None
+    ) -> VendorRefusal:
         """The catalog's words, or the deciding limit's own if it is used up. The time is told also past the subscription's end."""
         refusal = inquiry.catalog.refusals[refused.verdict.name]
         words = {"number": "0", "unit": "", "next_flush_time": "never", "model_name": model, "meter": refused.meter}

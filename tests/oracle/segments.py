@@ -55,7 +55,9 @@ class Timeline:
     ) -> None:
         self.clock, self.plan, self.model, self.meters = clock, plan, model, meters
         self.schedules = {schedule.name: schedule_edges(schedule) for schedule in catalog.schedules}
-        self.weights = [w for w in (model.weights if model else ()) if w.tools is None or fold(tool) in map(fold, w.tools)]
+        self.weights = [
+            w for w in (model.weights if model else ()) if w.tools is None or fold(tool) in map(fold, w.tools)
+        ]
         self.weighted = any(meter is not None and meter.weighted for meter in meters)
         dated = [*self.weights, *((model.plans or ()) if model else ())]
         for meter in meters:
