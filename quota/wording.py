@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from quota.catalog.spec import RefusalSpec
 
 PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
-EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall reading has no zone
+EPOCH = datetime(1970, 1, 1)  # a wall reading: it has no zone
 
 
 def wall_text(local_us: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -65,6 +66,13 @@ class Running:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer's own shell says of a server is not the tests' concern."""
+    for variable in [name for name in os.environ if name.startswith("QUOTAD_")]:
+        monkeypatch.delenv(variable)
 
 
 @pytest.fixture

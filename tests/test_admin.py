@@ -274,9 +274,17 @@ def test_catalogs_are_listed(running: Running) -> None:
     version = running.admin.load_catalog(CATALOG).catalog.version
     shipped, lumen = running.admin.list_catalogs()[1:3]
 
-    assert admin_pb2.CatalogInfo(
-        name="lumen", version=version, loaded_at_ms=running.time.now_ms, plans=["basic"], accounts=0, from_file=False
-    ) == lumen
+    assert (
+        admin_pb2.CatalogInfo(
+            name="lumen",
+            version=version,
+            loaded_at_ms=running.time.now_ms,
+            plans=["basic"],
+            accounts=0,
+            from_file=False,
+        )
+        == lumen
+    )
     assert ("glm-2026", 3, True) == (shipped.name, shipped.accounts, shipped.from_file)
 
 

@@ -95,7 +95,10 @@ def test_eighty_admits_and_the_next(client: Command, running: Running) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--model", "glm-5", "--tool", "cline"), "MODEL_NOT_IN_PLAN models.GLM-5: waiting will not help; vendor 1311 "),
+        (
+            ("--model", "glm-5", "--tool", "cline"),
+            "MODEL_NOT_IN_PLAN models.GLM-5: waiting will not help; vendor 1311 ",
+        ),
         (("--model", "glm-4.7", "--tool", "curl"), "TOOL_UNSUPPORTED tools: waiting will not help; vendor 1113 "),
         (("--tool", "cline", "--draw", "prompt=81"), "MODEL_UNKNOWN models: waiting will not help; vendor 1211 "),
     ],
@@ -125,7 +128,11 @@ def test_answers_as_json(client: Command, running: Running) -> None:
     assert "ALLOWED" == outcome.data["verdict"]
     assert [{"pool": "prompts", "micro": 80_000_000}, {"pool": "mcp", "micro": 1_000_000}] == outcome.data["charged"]
     assert "retry_after_ms" not in outcome.data
-    assert (3, "LIMIT_EXHAUSTED", 18_000_000) == (refused.status, refused.data["verdict"], refused.data["retry_after_ms"])
+    assert (3, "LIMIT_EXHAUSTED", 18_000_000) == (
+        refused.status,
+        refused.data["verdict"],
+        refused.data["retry_after_ms"],
+    )
     assert "prompts-5h" == refused.data["limits"][0]["id"]
 
 
@@ -363,7 +370,9 @@ def test_the_clock_by_command(client: Command, running: Running) -> None:
     assert "the server's clock went forward by 1m 30s\n" == accepted.out
     assert "there was no step to accept\n" == client("clock", "accept").out
     running.time.set_wall(-90)
-    assert client("clock", "accept").err.startswith("quotad: FAILED_PRECONDITION: the wall clock was set back by 90.0 s")
+    assert client("clock", "accept").err.startswith(
+        "quotad: FAILED_PRECONDITION: the wall clock was set back by 90.0 s"
+    )
 
 
 def test_check_tells_good_from_bad(quotad: Command, tmp_path: Path) -> None:

@@ -127,9 +127,7 @@ def test_only_reading_is_served(running: Running) -> None:
         assert b" 501 " in connection.recv(100)
 
 
-def test_a_flood_of_idle_connections_ends(
-    serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_flood_of_idle_connections_ends(serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
     """those past the maximum are closed at once, the others when their time is over; then all is as before."""
     monkeypatch.setattr(http, "REQUEST_SECONDS_MAX", 0.2)
     running = serve()

@@ -16,10 +16,10 @@ import grpc
 import pytest
 from conftest import Running
 
-from quota import __version__
+from quota import Engine, __version__
 from quota.client import QuotaClient, admit_request
 from quota.errors import FailedPrecondition, InvalidArgument
-from quota.server.server import Server
+from quota.server.server import Server, add_demo_accounts
 from quota.settings import Settings
 from quota.v1 import quota_pb2
 
@@ -126,7 +126,7 @@ def test_settings_that_do_not_go_together(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(InvalidArgument, match="catalog_default: 'nope' is not allowed; allowed: .*glm-2026"):
+    with pytest.raises(InvalidArgument, match=r"catalog_default: 'nope' is not allowed; allowed: .*glm-2026"):
         Server(Settings(catalog_default="nope"))
     with pytest.raises(InvalidArgument, match=r"catalogs: .*empty' is not allowed; allowed: a directory with \*.yaml"):
         Server(Settings(catalogs=(str(tmp_path / "empty"),)))
@@ -186,8 +186,11 @@ def test_a_running_call_may_end(serve: Callable[..., Running]) -> None:
     assert grpc.StatusCode.UNAVAILABLE == raised.value.code()
 
 
-def test_demo_accounts_are_added_only_where_absent(running: Running) -> None:
-    """one for each plan of the default catalog."""
-    plans = {account.id: (account.catalog, account.plan) for account in running.admin.list_accounts()}
+def test_demo_accounts_are_added_only_where_absent() -> None:
+    """one for each plan; an account of that name that exists stays what it is."""
+    engine = Engine(["glm-2026"])
+    engine.put_account("demo-lite", plan="max", period="year")
+    add_demo_accounts(engine)
+    accounts = {account.id: (account.plan, account.period) for account in engine.list_accounts()[0]}
 
-    assert {f"demo-{plan}": ("glm-2026", plan) for plan in ("lite", "pro", "max")} == plans
+    assert {"demo-lite": ("max", "year"), "demo-pro": ("pro", "month"), "demo-max": ("max", "month")} == accounts

@@ -146,12 +146,8 @@ def _import(arguments: argparse.Namespace) -> int:
     )
     path: Path = arguments.file
     try:
-        with (
-            progress,
-            progress.open(path, "rb", description=path.name) as raw,
-            AdminClient(arguments.address) as client,
-        ):
-            file = AccountsFile(raw)
+        with path.open("rb") as opened, progress, AdminClient(arguments.address) as client:
+            file = AccountsFile(progress.wrap_file(opened, total=path.stat().st_size, description=path.name))
             response = client.import_accounts(file)
     except OSError as error:
         raise Failure(f"{path}: cannot be read: {error.strerror}") from error

@@ -17,6 +17,10 @@ BAD_LINES_MAX: Final = 1_000_000
 """A file with more of them is no file of accounts, and is not read on."""
 
 
+class BadLine(Exception):
+    """A line cannot be read as an account. The text says why."""
+
+
 class AccountsFile:
     """Iterate for the accounts of the good lines; what was wrong is known afterwards.
 
@@ -48,12 +52,14 @@ class AccountsFile:
                 if columns is None:
                     self.fault = f"1: the file is empty; allowed: a first line such as {','.join(NEEDED)}"
                 return
-            except (csv.Error, ValueError) as error:
+            except (csv.Error, BadLine) as error:
                 if columns is None:
                     self.fault = f"{line}: {error}"
                     return
                 self.bad_lines.append((line, str(error)))
                 continue
+            except ValueError:  # the file was closed: who reads us has lost the server
+                return
             self.lines.append(line)
             yield account
         self.fault = f"{line}: more than {BAD_LINES_MAX} bad lines; not read on"
@@ -63,26 +69,26 @@ def _columns(cells: list[str]) -> list[str]:
     columns = [cell.strip() for cell in cells]
     for column in columns:
         if column not in COLUMNS:
-            raise ValueError(f"{column!r} is no column; allowed: {', '.join(COLUMNS)}")
+            raise BadLine(f"{column!r} is no column; allowed: {', '.join(COLUMNS)}")
         if columns.count(column) > 1:
-            raise ValueError(f"column {column} stands twice")
+            raise BadLine(f"column {column} stands twice")
     for column in NEEDED:
         if column not in columns:
-            raise ValueError(f"column {column} is missing")
+            raise BadLine(f"column {column} is missing")
     for column in ("subscribed_at", "expires_at"):
         if {column, column + "_ms"} <= set(columns):
-            raise ValueError(f"{column} and {column}_ms say the same; allowed: one of them")
+            raise BadLine(f"{column} and {column}_ms say the same; allowed: one of them")
     return columns
 
 
 def _account(columns: list[str], cells: list[str]) -> admin_pb2.Account:
-    """Return the account of a line. Raises ValueError with the reason."""
+    """Return the account of a line. Raises BadLine."""
     if len(cells) != len(columns):
-        raise ValueError(f"{len(cells)} cells, but {len(columns)} columns")
+        raise BadLine(f"{len(cells)} cells, but {len(columns)} columns")
     row = dict(zip(columns, cells, strict=True))
     for column, cell in row.items():
         if any("\ud800" <= character <= "\udfff" for character in cell):
-            raise ValueError(f"{column}: not UTF-8")
+            raise BadLine(f"{column}: not UTF-8")
     return admin_pb2.Account(
         id=row["id"],
         catalog=row.get("catalog", ""),
@@ -100,7 +106,5 @@ def _moment(row: dict[str, str], column: str) -> int:
             try:
                 return parse_moment(cell)
             except ValueError:
-                raise ValueError(
-                    f"{name}: {cell[:80]!r} is not allowed; allowed: Unix milliseconds or ISO 8601"
-                ) from None
+                raise BadLine(f"{name}: {cell[:80]!r} is not allowed; allowed: Unix milliseconds or ISO 8601") from None
     return 0

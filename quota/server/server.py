@@ -73,7 +73,7 @@ class Server:
         self._http: HttpServer | None = None
         self._ready = threading.Event()
         if settings.demo:
-            _add_demo_accounts(self.engine)
+            add_demo_accounts(self.engine)
 
     def start(self) -> Addresses:
         """Listen and answer. Raises FailedPrecondition, naming address and settings, if a port cannot be had."""
@@ -177,7 +177,8 @@ def _build_engine(settings: Settings, sources: Iterable[str | Path], clock: Cloc
     return Engine(sources, clock=clock, catalog_default=settings.catalog_default)
 
 
-def _add_demo_accounts(engine: Engine) -> None:
+def add_demo_accounts(engine: Engine) -> None:
+    """Add an account for each plan of the demo's catalog, and leave those that exist as they are."""
     for plan in DEMO_PLANS:
         try:
             engine.get_account(f"demo-{plan}")
