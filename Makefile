@@ -44,5 +44,9 @@ lint: $(BUILT) ## Check style and types
 	$(VENV)/bin/cython-lint core
 	$(VENV)/bin/mypy --strict quota
 
+proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
+	PATH=$(PROTO_VENV)/bin:$$PATH $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
+	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. proto/quota/v1/quota.proto proto/quota/v1/admin.proto
+
 clean: ## Remove what was built
 	rm -rf $(VENV) $(PROTO_VENV) build core/_core.c quota/_core*.so *.egg-info

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def lines() -> str:
 
 
 def announce() -> None:
-    print(lines(), file=sys.stderr)
+    print(lines(), flush=True)
 
 
 def cpu_model() -> str:

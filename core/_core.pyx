@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from amounts cimport amount_add, i128
 from ask cimport (
-    ACCOUNT_UNKNOWN, ALLOWED, DRAWS_MAX, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
+    ACCOUNT_UNKNOWN, ALLOWED, BURST, DRAWS_MAX, LIMIT_EXHAUSTED, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
 )
 from blob cimport (
     BLOB_BYTES_MIN, BLOB_SCHEMA, blob_checksum, read_byte, read_log, read_span, read_varint, reader_t, write_byte, write_bytes, write_log,

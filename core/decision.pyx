@@ -137,7 +137,8 @@ cdef class Decision:
         number, unit = 0, ""
         if self._limit != NULL:
             limit = rules.limits[self._limit.index]
-            refusal = limit.refusal or refusal
+            if self._verdict in (LIMIT_EXHAUSTED, BURST):
+                refusal = limit.refusal or refusal
             number, unit = limit.number, limit.unit
         resets_at = None if self._frees_at == NEVER else zone_local(&rules.c.zone, self._frees_at)
         return worded(

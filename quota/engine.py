@@ -209,7 +209,7 @@ class Engine:
         catalog = read_catalog(source)
         loaded_at_us = self.clock.now_us()
         loaded_at = datetime.fromtimestamp(loaded_at_us / 1_000_000, UTC)
-        version = f"{catalog.content_hash}@{loaded_at:%Y-%m-%dT%H:%M:%SZ}"
+        version = f"{catalog.content_hash}@{loaded_at:%Y-%m-%dT%H:%M:%S}.{loaded_at_us // 1000 % 1000:03d}Z"
         spec = compile_catalog(catalog)
         with self._changing:
             self._ledger.load(spec, version)

@@ -151,7 +151,9 @@ class Settings:
     message_bytes_max: int = _setting(
         8_388_608, _whole(1_024, 1_073_741_824), "length of one message received, at most"
     )
-    rpc_threads: int = _setting(4, _whole(1, 256), "threads that answer calls, on each of the two gRPC ports")
+    rpc_threads: int = _setting(
+        16, _whole(1, 256), "threads on each of the two gRPC ports; a call holds one from its beginning to its end"
+    )
     rpc_pending_max: int = _setting(
         1_000, _whole(1, 1_000_000), "calls running or waiting for a thread, on each of the two gRPC ports, at most"
     )
@@ -273,6 +275,9 @@ def _read_file(path: Path, problems: list[str]) -> list[tuple[Setting, object, i
     except YAMLError as error:
         problems.append(f"{path}: not YAML: {str(error).splitlines()[0]}")
         return []
+    except RecursionError:
+        problems.append(f"{path}: nested too deeply; allowed: lines such as `port: 50051`")
+        return []
     if root is None:
         return []
     if not isinstance(root, MappingNode):
@@ -302,7 +307,11 @@ def _read_keys(path: Path, root: MappingNode, problems: list[str]) -> list[tuple
 def _plain(node: Node) -> object:
     """Return what a node holds as str, bool, int or a list of these; None for what no setting takes."""
     if isinstance(node, SequenceNode):
-        return [_plain(item) for item in node.value]
+        return [_plain_scalar(item) for item in node.value]
+    return _plain_scalar(node)
+
+
+def _plain_scalar(node: Node) -> str | bool | int | None:
     if not isinstance(node, ScalarNode):
         return None
     text: str = node.value

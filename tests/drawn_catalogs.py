@@ -122,7 +122,7 @@ def limit(dice: Dice, id: str, kind: str, scale: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": id, "window": sliding(dice) if kind == "sliding" else periodic(dice, kind)}
     entry["limit"] = dice.pick([scale, 2 * scale, 10 * scale, f"{scale}.5"])
     if kind == "sliding":
-        entry["entries"] = dice.pick([8, 8, 9, 64]) if "step" not in entry["window"] else dice.pick([16, 64])
+        entry["entries"] = dice.pick([4, 5, 8, 8, 64]) if "step" not in entry["window"] else dice.pick([16, 64])
     if chance(dice, 15):
         entry["models"] = dice.pick([["Oak"], ["P*"], ["Oak", "Fir"]])
     if chance(dice, 15):
@@ -191,8 +191,10 @@ def catalog_text(dice: Dice, name: str, zone: str, base: int) -> str:
         catalog["endpoints"] = ["/shop", "/saw"]
         catalog["tools"] = ["Hammer", "plane", {"name": "saw", "endpoints": ["/saw"]}]
     if chance(dice, 50):
-        words = "${number} ${unit} of ${model_name} ${meter}: at ${next_flush_time}"
+        words = "${number} ${unit} of ${model_name} at ${next_flush_time}"
         catalog["refusals"] = {
             verdict: {"code": f"OWN-{verdict}", "message": f"{verdict} {words}"} for verdict in REFUSALS
         }
+    if "refusals" in catalog:
+        catalog["refusals"]["METER_NOT_IN_PLAN"]["message"] = "no ${meter} until ${next_flush_time}"
     return json.dumps(catalog, indent=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from drawn_catalogs import RandomDice, chance
 from histories import ACCOUNTS, History
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from oracle import Ask, Invalid
 from oracle.wall import DAY, HOUR, SECOND, utc_us
@@ -28,14 +28,15 @@ plans:
 """
 
 histories = settings(
-    max_examples=60,
+    max_examples=40,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # A history is read faster than it is shrunk.
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 
 
 class DrawnDice:
-    """Dice that hypothesis throws, so that it can shrink what fails."""
+    """Dice that hypothesis throws."""
 
     def __init__(self, data: st.DataObject) -> None:
         self.data = data

@@ -29,10 +29,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-import quota.catalog
 from oracle import Ask
-from quota.catalog import SHIPPED, parse
 from worlds import EngineWorld, OracleWorld
+
+import quota.catalog
+from quota.catalog import SHIPPED, parse
 
 FOLDER = Path(__file__).parent / "scenarios"
 SHIPPED_FOLDER = Path(quota.catalog.__file__).parent / "shipped"

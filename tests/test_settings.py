@@ -70,6 +70,7 @@ def test_print_config_reads_back(tmp_path: Path) -> None:
         ("catalogs: [a, {b: c}]\n", 1, "catalogs: ['a', None] is not allowed; allowed: a list of files"),
         ("log_level: loud\n", 1, "log_level: 'loud' is not allowed; allowed: debug, info, warning, error"),
         ("port: 1\ndemo: true\nport: 2\n", 3, "port stands in line 1 already"),
+        ("catalogs: &a [*a]\n", 1, "catalogs: [None] is not allowed"),
         ("- port\n", 1, "not settings"),
         ("port: {\n", 2, "not YAML"),
         ("port: *x\n", 1, "not YAML: found undefined alias 'x'"),
@@ -97,15 +98,18 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    """absent, no UTF-8, or far too long."""
+    """absent, no UTF-8, far too long or far too deep."""
     absent = tmp_path / "absent.yaml"
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"port: \xff\n")
+    deep = tmp_path / "deep.yaml"
+    deep.write_text("catalogs: " + "[" * 500)
     long = tmp_path / "long.yaml"
     long.write_bytes(b"#" * 1_000_001)
 
     assert [f"{absent}: cannot be read: No such file or directory"] == check_file(absent)
     assert [f"{binary}: not UTF-8"] == check_file(binary)
+    assert [f"{deep}: nested too deeply; allowed: lines such as `port: 50051`"] == check_file(deep)
     assert [f"{long}: longer than 1000000 bytes, which is allowed at most"] == check_file(long)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from oracle import Answer, Ask, Invalid, Oracle, Unsuitable
+
 from quota import Engine, FailedPrecondition, InvalidArgument, Request
 from quota.catalog import parse
 from quota.types import CatalogVersion, LimitState

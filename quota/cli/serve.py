@@ -46,7 +46,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         elif isinstance(default, tuple):
             parser.add_argument(setting.flag, metavar="PATH", action="append", help=setting.help + "; may be repeated")
         else:
-            metavar = "N" if isinstance(default, int) else "WORD"
+            metavar = "N" if isinstance(default, int) else "VALUE"
             parser.add_argument(setting.flag, metavar=metavar, help=f"{setting.help} (default {default})")
     parser.set_defaults(run=_serve)
 

@@ -29,7 +29,7 @@ class RpcTimer:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._histogram = Histogram(
             "quotad_rpc_seconds",
-            "Time from a parsed-out frame to the serialized answer, by method.",
+            "Time from the received message to the serialized answer, by method.",
             ["method"],
             buckets=RPC_SECONDS_BUCKETS,
             registry=registry,

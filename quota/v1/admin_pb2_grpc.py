@@ -139,7 +139,7 @@ class AdminServiceServicer(object):
         """Checks a catalog and lets it decide from now on, beside the others or in place of the one with its name. With any error the
         old one goes on deciding: INVALID_ARGUMENT with line and what is allowed if the text is wrong (CheckCatalog lists all
         problems), FAILED_PRECONDITION if the name belongs to a shipped catalog or a file, or a plan that accounts use would vanish.
-        A repetition loads it anew under another version and changes no decision.
+        A repetition loads it anew, under a version with the new load's time, and changes no decision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

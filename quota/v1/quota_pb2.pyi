@@ -409,8 +409,8 @@ class AdmitResponse(google.protobuf.message.Message):
     verdict: global___Verdict.ValueType
     """ALLOWED, or why not."""
     model: builtins.str
-    """The model's canonical name; as it was asked for if the catalog does not know it. Empty if none was named, and for
-    ACCOUNT_UNKNOWN.
+    """The model's canonical name; as it was asked for with MODEL_UNKNOWN, and with ACCOUNT_UNKNOWN, where no catalog says more.
+    Empty if none was named.
     """
     rule: builtins.str
     """What decided: a limit's id (`prompts-5h`), or the place in the account or the catalog (`account.expires_at`, `tools`,

@@ -1,0 +1,177 @@
+"""Turn what the benchmarks measured into tables: on the terminal, or as docs/benchmarks.md and its plot.
+
+    python benchmarks/report.py FOLDER [--docs]
+
+FOLDER holds decisions.json, bars.json, memory.json and growth.json, or some of them. With --docs all four must be there; the figures are
+kept in benchmarks/results.json, and the page is made from that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from workload import BATCH, LOGS
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results.json"
+DOCS = HERE.parent / "docs"
+PARTS = ("decisions", "bars", "memory", "growth")
+
+
+# ---- Figures ----
+
+
+def gather(folder: Path) -> dict[str, Any]:
+    """The figures of one run. Raises SystemExit if they are of several commits or machines."""
+    parts = {name: json.loads(path.read_text()) for name in PARTS if (path := folder / f"{name}.json").exists()}
+    if not parts:
+        raise SystemExit(f"no figures in {folder}")
+    described = [{key: value for key, value in part.pop("described").items() if key != "date"} for part in parts.values()]
+    if any(one != described[0] for one in described):
+        raise SystemExit("these figures are of different commits or machines: measure all of them again")
+    results: dict[str, Any] = {"described": described[0]}
+    if "decisions" in parts:
+        results["date"] = parts["decisions"]["datetime"][:10]
+        results["decisions"] = [decision_of(benchmark) for benchmark in parts["decisions"]["benchmarks"]]
+    return results | {name: part for name, part in parts.items() if name != "decisions"}
+
+
+def decision_of(benchmark: dict[str, Any]) -> dict[str, Any]:
+    extra, stats = benchmark["extra_info"], benchmark["stats"]
+    scale = 1e9 / extra["decisions"]
+    figures = {"ns": stats["median"], "ns_q1": stats["q1"], "ns_q3": stats["q3"]}
+    kept = {key: extra[key] for key in ("way", "limits", "accounts", "logs", "choice")}
+    return kept | {key: round(value * scale, 1) for key, value in figures.items()} | {"rounds": stats["rounds"]}
+
+
+def bars_of(results: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """(what was asked, what was measured, met) of every bar that was measured."""
+    rows = []
+    for row in results.get("bars", {}).get("rows", []):
+        if row["bar"]:
+            asked = f"{row['fast']} at least {row['bar']}x as fast as {row['slow']}, {row['accounts']:,} accounts"
+            rows.append((asked, spread(row), row["ratio"] >= row["bar"]))
+    if "memory" in results:
+        bytes_, most = results["memory"]["kinds"]["mixed"]["bytes_per_account"], results["memory"]["bytes_max"]
+        rows.append((f"at most {most} bytes an account, 1 log of 10 full", f"{bytes_:.0f} bytes", bytes_ <= most))
+    if "growth" in results:
+        growth = results["growth"]
+        ratio, most = growth["p999_ns"] / growth["median_ns"], growth["ratio_max"]
+        asked = f"p99.9 of an insert at most {most}x its median, growing to {growth['accounts']:,} accounts"
+        rows.append((asked, f"{ratio:.1f}x", ratio <= most))
+    return rows
+
+
+def spread(row: dict[str, Any]) -> str:
+    return f"{row['ratio']:.1f}x ({row['ratio_min']:.1f} to {row['ratio_max']:.1f})"
+
+
+# ---- Tables ----
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table that is also legible as text: columns padded, all but the first to the right where they are numbers."""
+    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    numbers = [i > 0 and all(row[i][:1].isdigit() or row[i] == "" for row in cells[1:]) for i in range(len(widths))]
+    rule = ["-" * (width - number) + ":" * number for width, number in zip(widths, numbers, strict=True)]
+    lines = [cells[0], rule, *cells[1:]]
+    return "\n".join(
+        "| " + " | ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numbers, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def decisions_table(results: dict[str, Any]) -> str:
+    figures = results["decisions"]
+    columns = sorted({(it["logs"], it["choice"], it["accounts"]) for it in figures}, key=lambda it: (it[0], it[1], it[2]))
+    ways = list(dict.fromkeys((-it["limits"], it["way"]) for it in figures))
+    found = {(it["way"], it["logs"], it["choice"], it["accounts"]): f"{it['ns']:,.0f}" for it in figures}
+    head = ["", "limits", *(f"{logs}, {choice}, {short(accounts)}" for logs, choice, accounts in columns)]
+    return table(head, [[way, -limits, *(found.get((way, *column), "") for column in columns)] for limits, way in sorted(ways)])
+
+
+def short(count: int) -> str:
+    return f"{count // 1_000_000} M" if count % 1_000_000 == 0 else f"{count // 1000} k" if count % 1000 == 0 else str(count)
+
+
+def ratios_table(results: dict[str, Any]) -> str:
+    rows = results["bars"]["rows"]
+    return table(
+        ("ours", "ns", "the other", "ns", "accounts", "ratio (least to greatest)"),
+        [(it["fast"], round(it["fast_ns"]), it["slow"], round(it["slow_ns"]), short(it["accounts"]), spread(it)) for it in rows],
+    )
+
+
+def memory_table(results: dict[str, Any]) -> str:
+    words = {
+        "mixed": "9 of 10 with three charges alive, 1 of 10 with a full log",
+        "full": "all with a full log",
+        "idle": "never charged",
+    }
+    kinds = results["memory"]["kinds"]
+    rows = [(words[kind], f"{kinds[kind]['accounts']:,}", round(kinds[kind]["bytes_per_account"])) for kind in words]
+    return table(("accounts", "number", "bytes each"), rows)
+
+
+def growth_table(results: dict[str, Any]) -> str:
+    names = ("median", "p99", "p99.9", "max")
+    return table([f"{name}, ns" for name in names], [[f"{results['growth'][key]:,}" for key in GROWTH_KEYS]])
+
+
+GROWTH_KEYS = ("median_ns", "p99_ns", "p999_ns", "max_ns")
+
+
+def bars_table(results: dict[str, Any]) -> str:
+    return table(("bar", "measured", ""), [(asked, measured, "met" if met else "**not met**") for asked, measured, met in bars_of(results)])
+
+
+def page(results: dict[str, Any]) -> str:
+    described = results["described"] | {"date": results["date"]}
+    return Template((HERE / "page.md").read_text()).substitute(
+        machine="\n".join(f"- {key}: {value}" for key, value in described.items()),
+        decisions=decisions_table(results),
+        alive=LOGS["full"][1],
+        batch=BATCH,
+        turns=statistics.mode(row["turns"] for row in results["bars"]["rows"]),
+        ratios=ratios_table(results),
+        memory=memory_table(results),
+        growth_accounts=f"{results['growth']['accounts']:,}",
+        growth=growth_table(results),
+        bars=bars_table(results),
+    )
+
+
+def summary(results: dict[str, Any]) -> str:
+    """What there is, for the terminal."""
+    tables = {"decisions": decisions_table, "bars": ratios_table, "memory": memory_table, "growth": growth_table}
+    parts = [make(results) for name, make in tables.items() if name in results]
+    return "\n\n".join([*parts, bars_table(results)] if bars_of(results) else parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--docs", action="store_true", help="Keep the figures, and write the page and its plot.")
+    options = parser.parse_args()
+    results = gather(options.folder)
+    print(summary(results))
+    if options.docs:
+        missing = [name for name in PARTS if name not in results]
+        if missing:
+            raise SystemExit(f"not measured: {', '.join(missing)}")
+        import plot  # the one part that needs matplotlib
+
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        (DOCS / "benchmarks.md").write_text(page(results))
+        plot.draw(results, DOCS / "benchmarks.svg")
+
+
+if __name__ == "__main__":
+    main()
