@@ -18,7 +18,7 @@ from ask cimport (
 )
 from record cimport need_t, record_remake, record_t
 from rules cimport LIMITS_MAX, POOLS_MAX, limit_t, rules_plan, rules_t
-from wait cimport wait_possible, wait_search, wait_t
+from wait cimport wait_search, wait_t
 from window cimport (
     BUCKET, NEVER, SLIDING, seen_t, slot_t, sliding_room, window_charge, window_t, window_times, window_used,
 )
@@ -147,11 +147,10 @@ cdef inline int ask_charge(ask_t* ask, record_t** where, answer_t* answer, bint 
     return DECIDED
 
 
-cdef inline void answer_wait(answer_t* answer, int64_t until, int64_t expires_at) noexcept nogil:
-    """A wait that outlasts the subscription is none."""
-    answer.wait_until = until if until < expires_at else NEVER
-    if answer.frees_at == NEVER:
-        answer.frees_at = until
+cdef inline void answer_wait(answer_t* answer, int64_t until, const record_t* record) noexcept nogil:
+    """A wait that outlasts the subscription is none; the text still says when there would be room."""
+    answer.frees_at = until
+    answer.wait_until = until if until < record.expires_at else NEVER
 
 
 cdef inline void ask_refuse(ask_t* ask, const record_t* record, answer_t* answer, bint explain) noexcept nogil:
@@ -178,14 +177,13 @@ cdef inline void ask_refuse(ask_t* ask, const record_t* record, answer_t* answer
             answer.limit = touched.limit
         if touched.limit.window.kind != BUCKET:
             answer.verdict = LIMIT_EXHAUSTED
-    answer.frees_at = NEVER
-    answer_wait(answer, wait.until, record.expires_at)
-    if answer.frees_at == NEVER:
+    answer_wait(answer, wait.until, record)
+    if wait.until == NEVER:
         answer.frees_at = last
-    if not wait.possible and not (wait.until != NEVER and wait_possible(ask, ask.seen.now)):
+    if not wait.possible:
         answer.verdict = AMOUNT_TOO_LARGE
         answer.limit = never
-        answer.wait_until = NEVER
+        answer.wait_until = answer.frees_at = NEVER
     answer.rule = answer.limit.rule
 
 
@@ -234,7 +232,7 @@ cdef inline int decide(
         answer.verdict = flaw.verdict
         answer.rule = flaw.rule
         if names.verdict == ALLOWED and flaw.verdict != SUBSCRIPTION_EXPIRED:
-            answer_wait(answer, wait_search(&ask, max(ask.seen.now, record.subscribed_at)).until, record.expires_at)
+            answer_wait(answer, wait_search(&ask, max(ask.seen.now, record.subscribed_at)).until, record)
         return DECIDED
     weight = ask_weight(&ask, ask.seen.now, &next)
     answer.past_draw = ask_price(&ask, weight)

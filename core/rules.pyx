@@ -73,7 +73,7 @@ cdef class Rules:
             for i, spec in enumerate(specs):
                 members.at[i].plan = spec.plan
                 members.at[i].since = spec.from_us
-                members.at[i].until = spec.until_us
+                members.at[i].until = end_of(spec.until_us)
         return members
 
     cdef int build(self, object spec, Labels labels) except -1:
@@ -145,7 +145,7 @@ cdef class Rules:
                 weight.value.num, weight.value.den = entry.num, entry.den
                 weight.schedule = entry.schedule
                 weight.tools = self.bits(entry.tools, <int>len(spec.tools))
-                weight.since, weight.until = entry.from_us, entry.until_us
+                weight.since, weight.until = entry.from_us, end_of(entry.until_us)
         return 0
 
     cdef int build_meters(self, object spec, Labels labels) except -1:
@@ -210,6 +210,18 @@ cdef class Rules:
         if it.kind == SLIDING and not ENTRIES_MAX_MIN <= it.entries_max <= ENTRIES_MAX_MAX:
             raise ValueError(it.entries_max)
         return 0
+
+
+cdef extern from *:
+    """
+    #define FOREVER_US (1LL << 62)  /* quota.catalog.spec.FOREVER_US */
+    """
+    const int64_t FOREVER_US
+
+
+cdef int64_t end_of(object until_us) except? 0:
+    """A spec's end; its FOREVER_US is no moment at which anything changes."""
+    return NEVER if until_us >= FOREVER_US else until_us
 
 
 cdef uint64_t mask_of(object indices, int size) except? 0:

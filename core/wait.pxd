@@ -85,5 +85,10 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
         if next == NEVER:
             return wait
         now = next
-    wait.until = end
+    # Searched as far as it goes. Dates beyond may still make it possible, but a wait without end is no wait.
+    if not wait.possible:
+        wait.possible = wait_possible(self, start)
+        ask_price(self, last)
+    if wait.possible:
+        wait.until = end
     return wait
