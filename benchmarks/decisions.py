@@ -7,10 +7,13 @@ A round is thousands of decisions, laid out before it is timed; `decisions` in t
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from workload import CHOICES, Way, World
+
+pytestmark = pytest.mark.benchmark(timer=time.process_time)  # as workload.cpu_time_ns
 
 WAYS = {
     "Engine.admit": World.admit_clock,

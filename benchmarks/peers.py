@@ -78,7 +78,7 @@ class BucketPerAccount(BucketFactory):
     def __init__(self) -> None:
         self._rates = [Rate(UNITS, Duration.HOUR * WINDOW_HOURS)]
         self._clock = MonotonicClock()
-        self._buckets: dict[str, InMemoryBucket] = {}
+        self._buckets: dict[str, AbstractBucket] = {}
 
     def wrap_item(self, name: str, weight: int = 1) -> RateItem:
         return RateItem(name, self._clock.now(), weight=weight)

@@ -61,6 +61,7 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
     cdef int64_t now = start, next, fit, end = NEVER
     cdef int segments = 0, _changes
     cdef bint inside = False        # the moment before was in the plan, at `last`
+    last.num = last.den = 1
     wait.until = NEVER
     wait.possible = False
     for _changes in range(CHANGES_MAX):
