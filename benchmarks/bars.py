@@ -18,7 +18,7 @@ from typing import Any
 
 import machine
 import peers
-from workload import Way, World
+from workload import LOGS, Way, World
 
 ACCOUNTS = 1000
 
@@ -48,38 +48,43 @@ def take_turns(ways: list[Way], turns: int, quiet: Callable[[], object]) -> dict
     return times
 
 
-def compare(comparisons: list[Any], times: dict[str, list[float]], accounts_count: int) -> list[dict[str, Any]]:
+def compare(comparisons: list[Any], times: dict[str, list[float]], world: World) -> list[dict[str, Any]]:
     rows = []
     for fast, slow, bar in comparisons:
         ratios = [b / a for a, b in zip(times[fast], times[slow], strict=True)]
-        rows.append({
-            "fast": fast, "slow": slow, "accounts": accounts_count, "bar": bar,
-            "fast_ns": statistics.median(times[fast]), "slow_ns": statistics.median(times[slow]),
-            "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios), "turns": len(ratios),
-        })  # fmt: skip
+        rows.append(
+            {
+                "fast": fast,
+                "slow": slow,
+                "accounts": world.accounts_count,
+                "logs": world.logs,
+                "bar": bar,
+                "turns": len(ratios),
+            }
+            | {"fast_ns": statistics.median(times[fast]), "slow_ns": statistics.median(times[slow])}
+            | {"ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+        )
     return rows
 
 
-def beside_peers(turns: int) -> list[dict[str, Any]]:
+def beside_peers(turns: int, logs: str) -> list[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(peers.peer(name, ACCOUNTS)) for name in peers.NAMES]
-        ways = [other.way(ACCOUNTS, "full") for other in others]
-        world = World(ACCOUNTS)
+        ways = [other.way(ACCOUNTS, logs) for other in others]
+        world = stack.enter_context(contextlib.closing(World(ACCOUNTS, logs)))
         world.check()
         ways += [world.admit_clock("uniform"), world.admit("uniform"), world.admit_many("uniform")]
         times = take_turns(ways, turns, lambda: [other.quiet() for other in others])
         world.verify()
-        world.close()
-    return compare(COMPARISONS, times, ACCOUNTS)
+        return compare(COMPARISONS, times, world)
 
 
 def packed(turns: int, accounts_count: int) -> list[dict[str, Any]]:
-    world = World(accounts_count)
-    world.check()
-    times = take_turns([world.admit("uniform"), world.admit_packed("uniform")], turns, lambda: None)
-    world.verify()
-    world.close()
-    return compare(PACKED, times, accounts_count)
+    with contextlib.closing(World(accounts_count)) as world:
+        world.check()
+        times = take_turns([world.admit("uniform"), world.admit_packed("uniform")], turns, lambda: None)
+        world.verify()
+        return compare(PACKED, times, world)
 
 
 def main() -> None:
@@ -89,15 +94,19 @@ def main() -> None:
     parser.add_argument("--packed-accounts", type=int, default=1_000_000)
     options = parser.parse_args()
     machine.announce()
-    rows = beside_peers(options.turns) + packed(options.turns, options.packed_accounts)
+    others = machine.Others()
+    rows = [row for logs in LOGS for row in beside_peers(options.turns, logs)] + packed(
+        options.turns, options.packed_accounts
+    )
     for row in rows:
         bar = f"   bar {row['bar']}x" if row["bar"] else ""
         print(
-            f"{row['fast']:25}{row['fast_ns']:7.0f} ns   {row['slow']:28}{row['slow_ns']:7.0f} ns   {row['ratio']:6.1f}x "
-            f"({row['ratio_min']:.1f} to {row['ratio_max']:.1f}){bar}"
+            f"{row['logs']:6}{row['fast']:25}{row['fast_ns']:6.0f} ns   {row['slow']:28}{row['slow_ns']:6.0f} ns   "
+            f"{row['ratio']:5.1f}x ({row['ratio_min']:.1f} to {row['ratio_max']:.1f}){bar}"
         )
     if options.json:
-        options.json.write_text(json.dumps({"described": machine.describe(), "rows": rows}, indent=1))
+        extra = {"described": machine.describe(), "others_share": others.share()}
+        options.json.write_text(json.dumps(extra | {"rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/compare.py REF [--pairs 9] [--accounts 1000,100000]
 
-A is REF, B is this tree as it lies here, uncommitted changes and all. Both are built alike, in a temporary directory, with the compiler
-and the packages of this environment and nothing from the network; both run this tree's workload, in fresh processes, A B A B. Each
-pair yields one ratio B / A: below 1 this tree is faster. Look at the spread before you believe the median.
+A is REF, B is this tree as it lies here, uncommitted changes and all. Both are built alike, in a temporary directory, with the
+compiler and the packages of this environment and nothing from the network; both run this tree's workload, in fresh processes,
+A B A B. Each pair yields one ratio B / A: below 1 this tree is faster. Look at the spread before you believe the median.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def run(installed: Path, accounts_count: int, rounds: int) -> dict[str, float]:
 
 def compare(a: Path, b: Path, accounts_count: int, pairs: int, rounds: int) -> None:
     runs = [(run(a, accounts_count, rounds), run(b, accounts_count, rounds)) for _ in range(pairs)]
-    print(f"\n{accounts_count:,} accounts, uniform, full logs, {pairs} pairs of processes, median of {rounds} rounds in each")
+    print(
+        f"\n{accounts_count:,} accounts, uniform, full logs, {pairs} pairs of processes, median of {rounds} rounds in each"
+    )
     for way in runs[0][0]:
         ratios = [here[way] / there[way] for there, here in runs]
         print(

@@ -42,10 +42,14 @@ def rounds(request: pytest.FixtureRequest) -> int:
     return count
 
 
+OTHERS = machine.Others()
+
+
 def pytest_report_header() -> list[str]:
     return machine.lines().splitlines()
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
     output_json["described"] = machine.describe()
+    output_json["others_share"] = OTHERS.share()
     output_json["machine_info"].pop("node", None)

@@ -1,27 +1,31 @@
 """How long an insert takes while the table grows: every single one of three million is timed.
 
-    python benchmarks/growth.py --json growth.json
+    python benchmarks/growth.py --json growth.json [--runs 3]
 
-What matters is the tail: a table that doubles in one go would stop all decisions for a tenth of a second.
+What matters is the tail: a table that doubles in one go would stop all decisions for a tenth of a second. Whoever else
+wants the processor is in the tail too, so several processes do it in turn and the one in the middle counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from array import array
 from pathlib import Path
 
 import machine
-from quota import Engine
 from workload import CATALOG, START_US, WorkloadError, account_id
+
+from quota import Engine
 
 RATIO_MAX = 10  # p99.9 to median
 GROUP = 10_000
 
 
-def measure(accounts_count: int) -> dict[str, float]:
+def measure(accounts_count: int) -> dict[str, int]:
     engine = Engine([CATALOG])
     put, clock_ns = engine._ledger.put, time.perf_counter_ns
     times_ns = array("q", bytes(8 * accounts_count))
@@ -40,22 +44,34 @@ def measure(accounts_count: int) -> dict[str, float]:
     }
 
 
+def ratio_of(figures: dict[str, int]) -> float:
+    return figures["p999_ns"] / figures["median_ns"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--accounts", type=int, default=3_000_000)
+    parser.add_argument("--runs", type=int, default=3, help="Processes that do it in turn; 0: do it in this one.")
     options = parser.parse_args()
+    if options.runs == 0:
+        print(json.dumps(measure(options.accounts)))
+        return
     machine.announce()
-    figures = measure(options.accounts)
-    ratio = figures["p999_ns"] / figures["median_ns"]
-    print(
-        f"{options.accounts:,} inserts: median {figures['median_ns']:,} ns, p99 {figures['p99_ns']:,} ns, "
-        f"p99.9 {figures['p999_ns']:,} ns, max {figures['max_ns']:,} ns; p99.9 is {ratio:.1f}x the median   bar: at most {RATIO_MAX}x"
-    )
-    if options.json:
-        options.json.write_text(
-            json.dumps({"described": machine.describe(), "ratio_max": RATIO_MAX} | figures, indent=1)
+    others = machine.Others()
+    command = [sys.executable, __file__, "--runs", "0", "--accounts", str(options.accounts)]
+    runs = []
+    for _ in range(options.runs):
+        runs.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+        print(
+            "   ".join(f"{key} {value:,}" for key, value in runs[-1].items()),
+            f"  p99.9 / median {ratio_of(runs[-1]):.1f}x",
         )
+    figures = sorted(runs, key=ratio_of)[len(runs) // 2]
+    print(f"p99.9 is {ratio_of(figures):.1f}x the median; bar: at most {RATIO_MAX}x")
+    if options.json:
+        extra = {"described": machine.describe(), "others_share": others.share(), "ratio_max": RATIO_MAX}
+        options.json.write_text(json.dumps(extra | figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TICKS = os.sysconf("SC_CLK_TCK")  # of /proc/stat in a second
 PACKAGES = ("quotad", "cython", "limits", "throttled-py", "pyrate-limiter", "pytest-benchmark")
 
 
@@ -31,6 +32,26 @@ def lines() -> str:
 
 def announce() -> None:
     print(lines(), flush=True)
+
+
+class Others:
+    """How much of the processors other processes used since this was made: what a figure that is off may be due to."""
+
+    def __init__(self) -> None:
+        self._begin = processor_seconds()
+
+    def share(self) -> float:
+        """0 to 1, of all processors."""
+        all_, busy, own = (end - begin for begin, end in zip(self._begin, processor_seconds(), strict=True))
+        return round(max(0.0, busy - own) / all_, 3) if all_ > 0 else 0.0
+
+
+def processor_seconds() -> tuple[float, float, float]:
+    """Seconds since the system's start of all processors, of those at work, and of this process and its children."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle = ticks[3] + ticks[4]
+    used = os.times()
+    return sum(ticks) / TICKS, (sum(ticks) - idle) / TICKS, sum(used[:4])
 
 
 def cpu_model() -> str:

@@ -20,9 +20,10 @@ from array import array
 from pathlib import Path
 
 import machine
+from workload import CATALOG, COST_MICRO, LOGS, START_US, WINDOW_US, WorkloadError, account_id, request_of
+
 from quota import Engine
 from quota._core import PackedRequests
-from workload import CATALOG, COST_MICRO, LOGS, START_US, WINDOW_US, WorkloadError, account_id, request_of
 
 FULL, LIGHT = LOGS["full"][0], LOGS["light"][0]
 KINDS = {"mixed": 1.0, "full": 0.1, "idle": 1.0}  # kind to its share of --accounts: full ones are large, and all alike
@@ -80,18 +81,18 @@ def main() -> None:
         print(json.dumps(measure(options.kind, options.accounts)))
         return
     machine.announce()
+    others = machine.Others()
     figures = {}
     for kind, share in KINDS.items():
         command = [sys.executable, __file__, "--kind", kind, "--accounts", str(int(options.accounts * share))]
-        figures[kind] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        figures[kind] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         bar = f"   bar: at most {BYTES_MAX}" if kind == "mixed" else ""
         print(
             f"{kind:6}{figures[kind]['accounts']:10,} accounts{figures[kind]['bytes_per_account']:8.0f} bytes each{bar}"
         )
     if options.json:
-        options.json.write_text(
-            json.dumps({"described": machine.describe(), "bytes_max": BYTES_MAX, "kinds": figures}, indent=1)
-        )
+        extra = {"described": machine.describe(), "others_share": others.share(), "bytes_max": BYTES_MAX}
+        options.json.write_text(json.dumps(extra | {"kinds": figures}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time the installed `quota` for compare.py and print nanoseconds per decision as JSON. Runs with either of two builds.
 
-    PYTHONPATH=<build> python benchmarks/timing.py <where quota must come from> --accounts 1000 --rounds 15
+PYTHONPATH=<build> python benchmarks/timing.py <where quota must come from> --accounts 1000 --rounds 15
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import json
 import statistics
 from pathlib import Path
 
-import quota
 from workload import World
+
+import quota
 
 
 def main() -> None:
@@ -25,7 +26,12 @@ def main() -> None:
     world = World(options.accounts)
     world.check()
     figures = {}
-    for way in (world.admit_clock("uniform"), world.admit("uniform"), world.admit_many("uniform"), world.admit_packed("uniform")):
+    for way in (
+        world.admit_clock("uniform"),
+        world.admit("uniform"),
+        world.admit_many("uniform"),
+        world.admit_packed("uniform"),
+    ):
         way.check()
         figures[way.name] = statistics.median(way.time_ns() for _ in range(options.rounds))
     world.verify()

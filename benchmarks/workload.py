@@ -74,6 +74,7 @@ class World:
 
     def __init__(self, accounts_count: int, logs: str = "full") -> None:
         self.accounts_count = accounts_count
+        self.logs = logs
         self.entries, alive = LOGS[logs]
         self.step_us = WINDOW_US / alive / accounts_count
         self.now_us: float = START_US
@@ -192,7 +193,7 @@ class World:
 
         def allowed(batches: list[tuple[list[Request], int]]) -> int:
             answers = (answer for batch, now_ms in batches for answer in admit_many(batch, now_ms=now_ms))
-            return sum(isinstance(answer, Decision) and answer.allowed for answer in answers)
+            return sum(answer.allowed for answer in answers if isinstance(answer, Decision))
 
         return Way("Engine.admit_many", ROUND, prepare, run, allowed)
 

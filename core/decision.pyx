@@ -140,7 +140,9 @@ cdef class Decision:
             if self._verdict in (LIMIT_EXHAUSTED, BURST):
                 refusal = limit.refusal or refusal
             number, unit = limit.number, limit.unit
-        resets_at = None if self._frees_at == NEVER else zone_local(&rules.c.zone, self._frees_at)
+        resets_at = None
+        if self._frees_at != NEVER:     # up to the second before it becomes a reading: rounding a reading could name one that is skipped
+            resets_at = zone_local(&rules.c.zone, (self._frees_at + 999999) // 1000000 * 1000000)
         return worded(
             refusal, number=number, unit=unit, resets_at_local_us=resets_at, model=self.model, meter=self.meter_named(rules))
 

@@ -16,10 +16,10 @@ EPOCH = datetime(1970, 1, 1)  # a wall reading: it has no zone
 
 
 def wall_text(local_us: int | None) -> str:
-    """A wall reading (microseconds since 1970-01-01T00:00) as vendors write it, whole seconds, rounded up: `2026-07-12 04:30:37`."""
+    """A wall reading, microseconds since 1970-01-01T00:00 in whole seconds, as vendors write it: `2026-07-12 04:30:37`."""
     if local_us is None:
         return "never"
-    return str(EPOCH + timedelta(seconds=-(-local_us // 1_000_000)))
+    return str(EPOCH + timedelta(microseconds=local_us))
 
 
 def worded(

@@ -140,3 +140,16 @@ def test_refused_request_and_peek_leave_no_byte_changed():
     assert not admit(engine, 9 * HOUR_MS, 4).allowed
 
     assert before == ledger.encode("ada", 0)
+
+
+def test_vendor_text_names_no_reading_that_clocks_skip():
+    """A reset within the second before clocks go forward is told as the first reading after: Havana, 2025-03-09."""
+    change_ms = 1_741_496_400_000  # 00:00 becomes 01:00
+    engine = engine_with("[{id: l, window: {sliding: 1h}, limit: 1}]", zone="America/Havana")
+    engine.put_account("ben", plan="only", subscribed_at_ms=change_ms - 2 * HOUR_MS)
+    request = Request("ben", model="m")
+    assert engine.admit(request, now_ms=change_ms - HOUR_MS - 500).allowed
+    refused = engine.admit(request, now_ms=change_ms - HOUR_MS)
+
+    assert change_ms - 500 == refused.resets_at_ms
+    assert refused.vendor.message.endswith("resets at 2025-03-09 01:00:00.")

@@ -89,7 +89,7 @@ def as_json(message: Message) -> str:
 
 
 def _local(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms // 1000, UTC).astimezone()
+    return datetime.fromtimestamp(-(-ms // 1000), UTC).astimezone()  # up, as the vendor texts are
 
 
 def _plain_value(field: Any, value: Any) -> Any:
