@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")  # of /proc/stat in a second
+MEASURED = ("core", "quota", "pyproject.toml", "benchmarks/*.py", "benchmarks/catalog.yaml")
 PACKAGES = ("quotad", "cython", "limits", "throttled-py", "pyrate-limiter", "pytest-benchmark")
 
 
@@ -69,10 +70,10 @@ def version_of(package: str) -> str:
 
 
 def commit() -> str:
-    """The commit checked out, `+ changes` where files differ from it; `unknown` outside a clone."""
+    """The commit checked out, `+ changes` where what is measured differs from it; `unknown` outside a clone."""
     try:
         short = git("rev-parse", "--short=10", "HEAD")
-        return short + (" + changes" if git("status", "--porcelain") else "")
+        return short + (" + changes" if git("status", "--porcelain", "--", *MEASURED) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

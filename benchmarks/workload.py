@@ -192,8 +192,8 @@ class World:
                 admit_many(batch, now_ms=now_ms)
 
         def allowed(batches: list[tuple[list[Request], int]]) -> int:
-            answers = (answer for batch, now_ms in batches for answer in admit_many(batch, now_ms=now_ms))
-            return sum(answer.allowed for answer in answers if isinstance(answer, Decision))
+            answers = itertools.chain.from_iterable(admit_many(batch, now_ms=now_ms) for batch, now_ms in batches)
+            return sum(1 for answer in answers if isinstance(answer, Decision) and answer.allowed)
 
         return Way("Engine.admit_many", ROUND, prepare, run, allowed)
 

@@ -34,8 +34,8 @@ from rules cimport (
 )
 from siphash cimport siphash
 from table cimport (
-    CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, table_add, table_find, table_init, table_prefetch,
-    table_prefetch_record, table_remove, table_t,
+    CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
+    table_probable, table_remove, table_t,
 )
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
 from zone cimport schedule_t, span_t, zone_local, zone_t

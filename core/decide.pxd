@@ -23,7 +23,6 @@ from window cimport (
     BUCKET, NEVER, SLIDING, seen_t, slot_t, sliding_room, window_charge, window_t, window_times, window_used,
 )
 from log cimport entry_t
-from zone cimport zone_local
 
 cdef enum outcome_t:
     DECIDED = 0
@@ -190,7 +189,6 @@ cdef inline void ask_refuse(ask_t* ask, const record_t* record, answer_t* answer
 cdef inline flaw_t ask_flaw(ask_t* ask, const record_t* record, flaw_t names) noexcept nogil:
     """What refuses before any limit is looked at, in order of precedence; ALLOWED if nothing does."""
     cdef flaw_t flaw
-    cdef int64_t next = NEVER
     if ask.seen.now < record.subscribed_at:
         flaw.verdict, flaw.rule = ACCOUNT_INACTIVE, RULE_SUBSCRIBED_AT
         return flaw
@@ -198,8 +196,8 @@ cdef inline flaw_t ask_flaw(ask_t* ask, const record_t* record, flaw_t names) no
         flaw.verdict, flaw.rule = SUBSCRIPTION_EXPIRED, RULE_EXPIRES_AT
         return flaw
     if names.verdict == ALLOWED:
-        return ask_lack(ask, ask.seen.now, &next)
-    if names.verdict == METER_NOT_IN_PLAN and not ask_has_model(ask, ask.seen.now, &next):
+        return ask_lack(ask, ask.seen.now, NULL)
+    if names.verdict == METER_NOT_IN_PLAN and not ask_has_model(ask, ask.seen.now, NULL):
         flaw.verdict, flaw.rule = MODEL_NOT_IN_PLAN, ask.rules.models[ask.model].rule
         return flaw
     return names
@@ -213,7 +211,6 @@ cdef inline int decide(
     cdef ask_t ask
     cdef flaw_t names, flaw
     cdef ratio_t weight
-    cdef int64_t next = NEVER
     cdef bint refuses = False
     cdef int j
     ask.rules = rules
@@ -221,7 +218,7 @@ cdef inline int decide(
     ask.plan_index = <int>(ask.plan - rules.plans)
     ask.seen.zone = &rules.zone
     ask.seen.now = max(now, record.seen_at)
-    ask.seen.anchor = zone_local(&rules.zone, record.subscribed_at)
+    ask.seen.subscribed_at = record.subscribed_at
     names = ask_names(&ask, request)
     answer_begin(answer)
     answer.model = ask.model
@@ -234,7 +231,7 @@ cdef inline int decide(
         if names.verdict == ALLOWED and flaw.verdict != SUBSCRIPTION_EXPIRED:
             answer_wait(answer, wait_search(&ask, max(ask.seen.now, record.subscribed_at)).until, record)
         return DECIDED
-    weight = ask_weight(&ask, ask.seen.now, &next)
+    weight = ask_weight(&ask, ask.seen.now, NULL)
     answer.past_draw = ask_price(&ask, weight)
     if answer.past_draw >= 0:
         return PAST_RANGE

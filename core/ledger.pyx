@@ -6,6 +6,7 @@ and whether that thread holds the GIL or not. Nothing is awaited, allocated in P
 
 cdef enum:
     GROUP = 16                      # requests whose memory is fetched together
+    HEAD_BYTES = 256                # of a record: a light user's is no longer
     BEHIND_US_MAX = 5000000         # an account's time this far ahead of the caller's is worth an alarm
     ID_BYTES_MAX = 256
 
@@ -378,13 +379,19 @@ cdef class Ledger:
         return made
 
     cdef void fetch(self, const request_t** group, int count, uint64_t* hashes) noexcept nogil:
-        """Hash a group's accounts and have the processor fetch their chunks, then their records, while it goes on."""
+        """Hash a group's accounts and have the processor fetch what they need, step by step: chunks, records' heads, the rest of them."""
+        cdef const record_t* records[GROUP]
         cdef int i
         for i in range(count):
             hashes[i] = self.hash_of(group[i].account.at, group[i].account.size)
             table_prefetch(&self._table, hashes[i])
         for i in range(count):
-            table_prefetch_record(&self._table, hashes[i])
+            records[i] = table_probable(&self._table, hashes[i])
+            if records[i] != NULL:
+                record_prefetch(records[i], 0, HEAD_BYTES)
+        for i in range(count):
+            if records[i] != NULL:
+                record_prefetch(records[i], HEAD_BYTES, records[i].size)
 
     def admit_many(self, requests, int64_t now):
         """Decide each in turn, at one moment. An InvalidArgument among them, or one that a request meets, is returned in its place."""
@@ -467,7 +474,7 @@ cdef class Ledger:
         plan = rules_plan(&rules.c, record.plan)
         seen.zone = &rules.c.zone
         seen.now = max(now, record.seen_at)
-        seen.anchor = zone_local(&rules.c.zone, record.subscribed_at)
+        seen.subscribed_at = record.subscribed_at
         for i in range(plan.limit_count):
             limit = &plan.limits[i]
             slot = record_slot(record, limit.key)

@@ -119,10 +119,10 @@ cdef inline int32_t rules_model(const rules_t* self, name_t name) noexcept nogil
     return NAME_ABSENT
 
 
-# ---- What changes with time: memberships and weights. `next` is lowered to the first moment at which the answer may change. ----
+# ---- What changes with time: memberships and weights. `next`, if given, is lowered to when the answer may change. ----
 
 cdef inline void sooner(int64_t* next, int64_t moment, int64_t now) noexcept nogil:
-    if now < moment < next[0]:
+    if next != NULL and now < moment < next[0]:
         next[0] = moment
 
 
@@ -142,7 +142,6 @@ cdef inline ratio_t model_weight(const rules_t* rules, const model_t* self, int3
     cdef ratio_t value
     cdef weight_t* weight
     cdef int i
-    cdef bint holds
     value.num = value.den = 1
     for i in range(self.weight_count):
         weight = &self.weights[i]
@@ -152,10 +151,8 @@ cdef inline ratio_t model_weight(const rules_t* rules, const model_t* self, int3
         if now < weight.since or now >= weight.until:
             continue
         sooner(next, weight.until, now)
-        holds = True
-        if weight.schedule >= 0:
-            holds = schedule_holds(&rules.schedules[weight.schedule], &rules.zone, now)
+        if next != NULL and weight.schedule >= 0:
             sooner(next, schedule_next(&rules.schedules[weight.schedule], &rules.zone, now), now)
-        if holds:
+        if weight.schedule < 0 or schedule_holds(&rules.schedules[weight.schedule], &rules.zone, now):
             return weight.value
     return value

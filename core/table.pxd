@@ -206,14 +206,15 @@ cdef inline void table_prefetch(const table_t* self, uint64_t hash) noexcept nog
     PREFETCH(&self.new.at[chunk_home(&self.new, hash)])
 
 
-cdef inline void table_prefetch_record(const table_t* self, uint64_t hash) noexcept nogil:
-    """Once its chunk is here, fetch the record a hash probably belongs to."""
+cdef inline const record_t* table_probable(const table_t* self, uint64_t hash) noexcept nogil:
+    """The record that a hash probably belongs to, judged by its chunk alone, or NULL."""
     cdef const chunk_t* chunk = &self.new.at[chunk_home(&self.new, hash)]
     cdef uint64_t matches = chunk_match(chunk, hash_tag(hash))
-    cdef const uint8_t* record
-    if matches:
-        record = <const uint8_t*>chunk.records[ctz(matches) >> 3]
-        PREFETCH(record)
-        PREFETCH(record + 64)
-        PREFETCH(record + 128)
-        PREFETCH(record + 192)
+    return chunk.records[ctz(matches) >> 3] if matches else NULL
+
+
+cdef inline void record_prefetch(const record_t* record, uint32_t start, uint32_t end) noexcept nogil:
+    """Have the processor fetch these bytes of a record."""
+    while start < end:
+        PREFETCH(<const uint8_t*>record + start)
+        start += CHUNK_BYTES

@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from amounts cimport MICRO, amount_add, ceil_div, i128
 from log cimport entry_t, log_append, log_drop, log_expired
-from zone cimport period_end, step_from, step_start, zone_t
+from zone cimport period_end, step_from, step_start, zone_local, zone_t
 
 cdef enum kind_t:                   # as quota.catalog.model.WindowKind, in three bits
     SLIDING = 1
@@ -53,7 +53,7 @@ cdef struct slot_t:                 # 24 bytes
 cdef struct seen_t:                 # an account's windows are looked at from somewhere:
     const zone_t* zone
     int64_t now                     # microseconds since the epoch
-    int64_t anchor                  # the subscription's moment as a wall reading
+    int64_t subscribed_at           # anniversaries count from its wall reading
 
 
 # ---- Sliding ----
@@ -210,7 +210,9 @@ cdef inline void window_charge(const window_t* self, const seen_t* seen, slot_t*
         slot.end = seen.now + self.length
     else:
         slot.end = period_end(
-            seen.zone, self.anchor if self.kind == CALENDAR else seen.anchor, self.length, self.months, seen.now)
+            seen.zone,
+            self.anchor if self.kind == CALENDAR else zone_local(seen.zone, seen.subscribed_at),
+            self.length, self.months, seen.now)
 
 
 cdef inline void window_times(
