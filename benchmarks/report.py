@@ -1,9 +1,9 @@
 """Turn what the benchmarks measured into tables: on the terminal, or as docs/benchmarks.md and its plot.
 
-    python benchmarks/report.py FOLDER [--docs]
+    python benchmarks/report.py [FOLDER] [--docs]
 
 FOLDER holds decisions.json, bars.json, memory.json and growth.json, or some of them. With --docs all four must be there: the
-figures are kept in benchmarks/results.json, and the page is made from that.
+figures are kept in benchmarks/results.json, and the page is made from that; without FOLDER it is made from those kept.
 """
 
 from __future__ import annotations
@@ -178,10 +178,10 @@ def summary(results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--docs", action="store_true", help="Keep the figures, and write the page and its plot.")
     options = parser.parse_args()
-    results = gather(options.folder)
+    results: dict[str, Any] = gather(options.folder) if options.folder else json.loads(RESULTS.read_text())
     print(summary(results))
     if results["others_share"] > OTHERS_SHARE_MAX:
         print(

@@ -104,9 +104,9 @@ def test_ids_are_any_utf8_of_1_to_256_bytes(id):
 def test_ids_out_of_range_are_refused_by_name(id):
     """Too short, too long in bytes, or no UTF-8 at all."""
     engine = engine_with(LIMITS)
-    with pytest.raises(InvalidArgument, match="^account: "):
+    with pytest.raises(InvalidArgument, match=r"^account: "):
         Request(id, model="m")
-    with pytest.raises(InvalidArgument, match="^id: "):
+    with pytest.raises(InvalidArgument, match=r"^id: "):
         engine.put_account(id, plan="only")
     with pytest.raises(NotFound):
         engine.get_account(id)
