@@ -41,7 +41,7 @@ test: $(BUILT) $(PROTO_VENV)/.built lint ## Run all tests
 lint: $(BUILT) ## Check style and types
 	$(VENV)/bin/ruff format --check quota tests benchmarks
 	$(VENV)/bin/ruff check quota tests benchmarks
-	$(VENV)/bin/cython-lint core
+	PATH=$(VENV)/bin:$$PATH cython-lint core
 	$(VENV)/bin/mypy --strict quota
 
 proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
