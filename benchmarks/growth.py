@@ -27,7 +27,7 @@ GROUP = 10_000
 
 def measure(accounts_count: int) -> dict[str, int]:
     engine = Engine([CATALOG])
-    put, clock_ns = engine._ledger.put, time.perf_counter_ns
+    put, clock_ns = engine.ledger.put, time.perf_counter_ns
     times_ns = array("q", bytes(8 * accounts_count))
     for begin in range(0, accounts_count, GROUP):
         ids = [account_id(i) for i in range(begin, min(begin + GROUP, accounts_count))]

@@ -50,10 +50,10 @@ def measure(kind: str, accounts_count: int) -> dict[str, float]:
     step_us = (WINDOW_US - 1_000_000) / max(1, len(order))
     before = rss_bytes()
     for i in range(accounts_count):
-        engine._ledger.put(account_id(i), "bench", "five", START_US - 40 * 86_400_000_000, 0, 0)
+        engine.ledger.put(account_id(i), "bench", "five", START_US - 40 * 86_400_000_000, 0, 0)
     for begin in range(0, len(order), GROUP):
         packed = PackedRequests([request_of(account_id(i)) for i in order[begin : begin + GROUP]])
-        engine._ledger.admit_packed(packed, START_US - WINDOW_US + 1_000_000 + int(begin * step_us))
+        engine.ledger.admit_packed(packed, START_US - WINDOW_US + 1_000_000 + int(begin * step_us))
     after = rss_bytes()
     check(engine, kind, accounts_count)
     return {"accounts": accounts_count, "charges": len(order), "bytes_per_account": (after - before) / accounts_count}

@@ -102,7 +102,7 @@ class World:
             packed = PackedRequests(self.requests[begin : begin + group])
             for entry in range(self.entries):
                 late = (entry + (begin + 1) / (self.accounts_count + 1)) / self.entries
-                self.engine._ledger.admit_packed(packed, int(START_US - WINDOW_US + late * WINDOW_US))
+                self.engine.ledger.admit_packed(packed, int(START_US - WINDOW_US + late * WINDOW_US))
 
     # ---- Checks ----
 
@@ -198,7 +198,7 @@ class World:
         return Way("Engine.admit_many", ROUND, prepare, run, allowed)
 
     def admit_packed(self, choice: str) -> Way:
-        admit_packed = self.engine._ledger.admit_packed
+        admit_packed = self.engine.ledger.admit_packed
 
         def prepare() -> list[tuple[PackedRequests, int]]:
             asks, moments = self.choose(choice), self.moments_us()

@@ -21,7 +21,7 @@ from blob cimport (
 )
 from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
 from decide cimport (
-    DECIDED, NO_MEMORY, PAST_RANGE, answer_begin, answer_t, charge_t, decide, limit_state, state_t,
+    DECIDED, NO_MEMORY, answer_begin, answer_t, charge_t, decide, limit_state, state_t,
 )
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_of, name_t, names_add, names_free, names_init, names_t
@@ -62,3 +62,4 @@ include "decision.pyx"
 include "blob.pyx"
 include "check.pyx"
 include "ledger.pyx"
+include "gate.pyx"

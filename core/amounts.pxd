@@ -12,6 +12,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 cdef extern from *:
     ctypedef long long i128 "__int128"
+    int ctz "__builtin_ctzll"(unsigned long long) noexcept nogil       # place of the lowest bit set; undefined for 0
 
 cdef enum:
     MICRO = 1000000                 # micro-units in a unit
@@ -32,9 +33,12 @@ cdef inline int64_t amount_cost(uint64_t amount, ratio_t per_unit, ratio_t weigh
 
     -1 where the product passes 10^12 units. The factors' bounds (amount 10^9, numerators 10^9) keep the product under 10^33.
     """
-    cdef i128 num = <i128>amount * <i128>per_unit.num * <i128>weight.num * <i128>MICRO
-    cdef i128 den = <i128>per_unit.den * <i128>weight.den
+    cdef i128 num, den
     cdef i128 cost_max = <i128>COST_UNITS_MAX_MILLIONS * <i128>MICRO * <i128>MICRO
+    if weight.den == 1 and per_unit.den == 1 and per_unit.num == 1:
+        return <int64_t>amount * weight.num * MICRO     # whole weights are at most 1000: within the range, and the usual case
+    num = <i128>amount * <i128>per_unit.num * <i128>weight.num * <i128>MICRO
+    den = <i128>per_unit.den * <i128>weight.den
     if num > cost_max * den:
         return -1
     if den == 1:

@@ -8,10 +8,10 @@ because the search for the wait asks the same of moments to come.
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from amounts cimport amount_add, amount_cost, ratio_t
+from amounts cimport amount_add, amount_cost, ctz, ratio_t
 from log cimport entry_t
 from names cimport NAME_ABSENT, name_t, names_get
-from record cimport record_log, record_slot, record_t
+from record cimport record_log, record_slot_after, record_t
 from rules cimport (
     LIMITS_MAX, bit_has, limit_t, members_has, meter_t, model_t, model_weight, plan_t, rules_model, rules_t,
     sooner,
@@ -193,10 +193,12 @@ cdef inline int ask_price(ask_t* self, ratio_t weight) noexcept nogil:
             past = i if past < 0 else past
     for j in range(self.touched_count):
         touched = &self.touched[j]
-        touched.cost = 0
-        for i in range(self.draw_count):
-            if (touched.draws >> i) & 1:
-                touched.cost = amount_add(touched.cost, self.costs[i])
+        touched.cost = self.costs[0]
+        if self.draw_count > 1:
+            touched.cost = 0
+            for i in range(self.draw_count):
+                if (touched.draws >> i) & 1:
+                    touched.cost = amount_add(touched.cost, self.costs[i])
     return past
 
 
@@ -206,30 +208,33 @@ cdef inline void ask_touch(ask_t* self, const record_t* record) noexcept nogil:
     """Find the limits that the draws count against, in plan order, and what the record holds under them."""
     cdef const limit_t* limit
     cdef touched_t* touched
-    cdef uint32_t draws
+    cdef uint64_t limits = 0
     cdef int i, j
     self.touched_count = 0
-    for j in range(self.plan.limit_count):
+    for i in range(self.draw_count):
+        limits |= self.plan.by_meter[self.meter_index[i]]
+    while limits:
+        j = ctz(limits)
+        limits &= limits - 1
         limit = &self.plan.limits[j]
-        draws = 0
+        if limit.narrowed and not (bit_has(limit.models, self.model) and bit_has(limit.tools, self.tool)):
+            continue
+        touched = &self.touched[self.touched_count]
+        touched.limit = limit
+        touched.draws = 0
         for i in range(self.draw_count):
-            if (self.meters[i].pools >> limit.pool) & 1 and (limit.meters >> self.meter_index[i]) & 1:
-                draws |= <uint32_t>1 << i
-        if draws and bit_has(limit.models, self.model) and bit_has(limit.tools, self.tool):
-            touched = &self.touched[self.touched_count]
-            touched.limit = limit
-            touched.draws = draws
-            self.touched_count += 1
+            touched.draws |= <uint32_t>((self.plan.by_meter[self.meter_index[i]] >> j) & 1) << i
+        self.touched_count += 1
     ask_find(self, record)
 
 
 cdef inline void ask_find(ask_t* self, const record_t* record) noexcept nogil:
     """Point at the slots of `record`; again after it was remade."""
     cdef touched_t* touched
-    cdef int j
+    cdef int j, place = 0
     for j in range(self.touched_count):
         touched = &self.touched[j]
-        touched.slot = record_slot(record, touched.limit.key)
+        touched.slot = record_slot_after(record, touched.limit.key, &place)
         touched.log = record_log(record, touched.slot) if touched.slot != NULL else NULL
 
 

@@ -10,7 +10,7 @@ memory can fail between looking and charging, so it is taken before the first ch
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 
-from amounts cimport MICRO, amount_add, ratio_t
+from amounts cimport MICRO, amount_add, ctz, ratio_t
 from ask cimport (
     ACCOUNT_INACTIVE, ALLOWED, AMOUNT_TOO_LARGE, BURST, DRAWS_MAX, LIMIT_EXHAUSTED, METER_NOT_IN_PLAN, MODEL_NOT_IN_PLAN,
     RULE_EXPIRES_AT, RULE_NONE, RULE_SUBSCRIBED_AT, SUBSCRIPTION_EXPIRED, ask_find, ask_has_model, ask_lack, ask_names, ask_price,
@@ -75,25 +75,35 @@ cdef inline void answer_states(answer_t* answer, const ask_t* ask, bint explain)
 
 cdef inline void answer_charges(answer_t* answer, const ask_t* ask) noexcept nogil:
     """Sum up by pool what the draws cost: each draw once in every pool that it feeds."""
-    cdef uint32_t left = 0, pool_bit
+    cdef uint32_t pools = 0
     cdef int pool, i
     cdef int64_t micro
     for i in range(ask.draw_count):
-        left |= ask.meters[i].pools
-    pool = 0
-    while left >> pool:
-        pool_bit = <uint32_t>1 << pool
+        pools |= ask.meters[i].pools
+    while pools:
+        pool = ctz(pools)
+        pools &= pools - 1
         micro = 0
         for i in range(ask.draw_count):
-            if ask.meters[i].pools & pool_bit:
+            if (ask.meters[i].pools >> pool) & 1:
                 micro = amount_add(micro, ask.costs[i])
         if micro:
             answer.charges[answer.charge_count].pool = pool
             answer.charges[answer.charge_count].micro = micro
             answer.charge_count += 1
-        pool += 1
-        if pool == POOLS_MAX:
-            break
+
+
+cdef inline bint ask_fits_record(const ask_t* ask) noexcept nogil:
+    """Whether everything that will be charged has a slot, and every log a free entry."""
+    cdef const touched_t* touched
+    cdef int j
+    for j in range(ask.touched_count):
+        touched = &ask.touched[j]
+        if touched.cost and (touched.slot == NULL or (
+            touched.limit.window.kind == SLIDING and touched.slot.count == touched.slot.room
+        )):
+            return False
+    return True
 
 
 cdef inline bint ask_reserve(ask_t* ask, record_t** where) noexcept nogil:
@@ -103,6 +113,8 @@ cdef inline bint ask_reserve(ask_t* ask, record_t** where) noexcept nogil:
     cdef record_t* remade
     cdef int j, count = 0
     cdef bint grows = False
+    if ask_fits_record(ask):
+        return True
     for j in range(ask.touched_count):
         touched = &ask.touched[j]
         if touched.cost == 0:

@@ -53,8 +53,8 @@ cdef class Decision:
         free(self._charges)
         free(self._states)
 
-    cdef int take(self, const answer_t* answer) except -1:
-        """Copy what the answer holds."""
+    cdef int take(self, const answer_t* answer) noexcept nogil:
+        """Copy what the answer holds: DECIDED, or NO_MEMORY."""
         self._verdict = answer.verdict
         self._model = answer.model
         self._rule = answer.rule
@@ -62,21 +62,21 @@ cdef class Decision:
         self._wait_until = answer.wait_until
         self._frees_at = answer.frees_at
         self.weight_micro = answer.weight_micro
-        self._charge_count = answer.charge_count
-        if answer.charge_count:
+        if answer.charge_count == 1:
             self._charge = answer.charges[0]
-        if answer.charge_count > 1:
+        elif answer.charge_count > 1:
             self._charges = <charge_t*>malloc(answer.charge_count * sizeof(charge_t))
             if self._charges == NULL:
-                raise MemoryError
+                return NO_MEMORY
             memcpy(self._charges, answer.charges, answer.charge_count * sizeof(charge_t))
-        self._state_count = answer.state_count
+        self._charge_count = answer.charge_count
         if answer.state_count:
             self._states = <state_t*>malloc(answer.state_count * sizeof(state_t))
             if self._states == NULL:
-                raise MemoryError
+                return NO_MEMORY
             memcpy(self._states, answer.states, answer.state_count * sizeof(state_t))
-        return 0
+        self._state_count = answer.state_count
+        return DECIDED
 
     @property
     def verdict(self):

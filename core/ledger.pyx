@@ -325,40 +325,50 @@ cdef class Ledger:
         counters_add(&self._counters, counter_kind(
             self._catalog_labels[record.catalog], record.plan, model, answer.verdict, answer.rule))
 
-    cdef object decision(self, Request request, int outcome, int64_t now, const answer_t* answer, int catalog):
-        """The answer as a Decision, or the InvalidArgument that stopped it."""
-        cdef Decision decision
-        if outcome == PAST_RANGE:
-            meter, amount = list(request.draws.items())[answer.past_draw] if request.c.draw_count else ("default meter", 1)
-            return InvalidArgument(f"draws[{answer.past_draw}].amount", amount, f"at most 10^12 units; of {meter} this is more")
-        if outcome == NO_MEMORY:
-            raise MemoryError
-        decision = Decision.__new__(Decision)
+    cdef Decision blank(self, Request request, int64_t now):
+        """A decision to be filled in."""
+        cdef Decision decision = Decision.__new__(Decision)
         decision._labels = self._labels
         decision._request = request
-        decision._rules = <Rules>self._rules[catalog] if catalog >= 0 else None
-        decision._wording = decision._rules
-        if catalog < 0 and self._rules:
-            decision._wording = <Rules>self._rules[self._wording]
         decision._now = now
-        decision.take(answer)
         return decision
 
-    def admit(self, Request request not None, int64_t now):
+    cdef object finish(self, Decision decision, int outcome, int past_draw, int catalog):
+        """The decision, or the InvalidArgument that stopped it."""
+        if outcome != DECIDED:
+            if outcome == NO_MEMORY:
+                raise MemoryError
+            return self.past_range(decision._request, past_draw)
+        if catalog >= 0:
+            decision._rules = <Rules>self._rules[catalog]
+            decision._wording = decision._rules
+        elif self._rules:
+            decision._wording = <Rules>self._rules[self._wording]
+        return decision
+
+    cdef object past_range(self, Request request, int draw):
+        meter, amount = list(request.draws.items())[draw] if request.c.draw_count else ("the default meter", 1)
+        return InvalidArgument(f"draws[{draw}].amount", amount, f"at most 10^12 units; of {meter} this is more")
+
+    cpdef object admit(self, Request request, int64_t now):
         """Decide and, if allowed, charge. Raises InvalidArgument for a draw of more than 10^12 units."""
+        cdef Decision decision = self.blank(request, now)
         cdef answer_t answer
         cdef int catalog, outcome
         cdef uint64_t hash = self.hash_of(request.c.account.at, request.c.account.size)
         pthread_mutex_lock(&self._mutex)
         outcome = self.run(&request.c, hash, now, &answer, &catalog)
         pthread_mutex_unlock(&self._mutex)
-        made = self.decision(request, outcome, now, &answer, catalog)
-        if outcome == PAST_RANGE:
+        if outcome == DECIDED:
+            outcome = decision.take(&answer)
+        made = self.finish(decision, outcome, answer.past_draw, catalog)
+        if outcome != DECIDED:
             raise made
         return made
 
-    def peek(self, Request request not None, int64_t now):
+    cpdef object peek(self, Request request, int64_t now):
         """What admit would say. Decides on a copy of the record, so that nothing can change, and is not counted."""
+        cdef Decision decision = self.blank(request, now)
         cdef answer_t answer
         cdef int catalog = -1, outcome = DECIDED
         cdef record_t* copy = NULL
@@ -373,8 +383,10 @@ cdef class Ledger:
             outcome = decide(self._catalogs[catalog], &copy, &request.c, now, &answer) if copy != NULL else NO_MEMORY
         pthread_mutex_unlock(&self._mutex)
         free(copy)
-        made = self.decision(request, outcome, now, &answer, catalog)
-        if outcome == PAST_RANGE:
+        if outcome == DECIDED:
+            outcome = decision.take(&answer)
+        made = self.finish(decision, outcome, answer.past_draw, catalog)
+        if outcome != DECIDED:
             raise made
         return made
 
@@ -393,38 +405,52 @@ cdef class Ledger:
             if records[i] != NULL:
                 record_prefetch(records[i], HEAD_BYTES, records[i].size)
 
-    def admit_many(self, requests, int64_t now):
+    cpdef list admit_many(self, object requests, int64_t now):
         """Decide each in turn, at one moment. An InvalidArgument among them, or one that a request meets, is returned in its place."""
-        cdef list items = list(requests), made = []
-        cdef const request_t* group[GROUP]
-        cdef uint64_t hashes[GROUP]
-        cdef answer_t answer
-        cdef int i, count, catalog, outcome
-        cdef Py_ssize_t start = 0
-        for item in items:
-            if not isinstance(item, (Request, InvalidArgument)):
+        cdef list made = list(requests)
+        cdef Py_ssize_t i
+        for i in range(len(made)):
+            item = made[i]
+            if type(item) is Request:
+                made[i] = self.blank(<Request>item, now)
+            elif not isinstance(item, InvalidArgument):
                 raise TypeError(f"requests must be Request objects, not {type(item).__name__}")
-        while start < len(items):
-            count = 0
-            for item in items[start:start + GROUP]:
-                if type(item) is Request:
-                    group[count] = &(<Request>item).c
-                    count += 1
-            pthread_mutex_lock(&self._mutex)
-            self.fetch(group, count, hashes)
-            pthread_mutex_unlock(&self._mutex)
-            i = 0
-            for item in items[start:start + GROUP]:
-                if type(item) is not Request:
-                    made.append(item)
-                    continue
-                pthread_mutex_lock(&self._mutex)
-                outcome = self.run(&(<Request>item).c, hashes[i], now, &answer, &catalog)
-                pthread_mutex_unlock(&self._mutex)
-                made.append(self.decision(<Request>item, outcome, now, &answer, catalog))
-                i += 1
-            start += GROUP
+        for i in range(0, len(made), GROUP):
+            self.admit_group(made, i, min(i + GROUP, len(made)), now)
         return made
+
+    cdef int admit_group(self, list made, Py_ssize_t start, Py_ssize_t end, int64_t now) except -1:
+        """Fill in the blank decisions among made[start:end], in one hold of the mutex."""
+        cdef Decision decision
+        cdef const request_t* group[GROUP]
+        cdef Py_ssize_t places[GROUP]
+        cdef uint64_t hashes[GROUP]
+        cdef int outcomes[GROUP]
+        cdef int catalogs[GROUP]
+        cdef int past[GROUP]
+        cdef answer_t answer
+        cdef Py_ssize_t place
+        cdef int i, count = 0
+        for place in range(start, end):
+            if type(made[place]) is Decision:
+                decision = <Decision>made[place]
+                group[count] = &decision._request.c
+                places[count] = place
+                count += 1
+        pthread_mutex_lock(&self._mutex)
+        self.fetch(group, count, hashes)
+        for i in range(count):
+            decision = <Decision>made[places[i]]
+            outcomes[i] = self.run(group[i], hashes[i], now, &answer, &catalogs[i])
+            past[i] = answer.past_draw
+            if outcomes[i] == DECIDED:
+                outcomes[i] = decision.take(&answer)
+        pthread_mutex_unlock(&self._mutex)
+        for i in range(count):
+            finished = self.finish(<Decision>made[places[i]], outcomes[i], past[i], catalogs[i])
+            if outcomes[i] != DECIDED:
+                made[places[i]] = finished
+        return 0
 
     def admit_packed(self, PackedRequests requests not None, int64_t now):
         """Decide each in turn, at one moment, in one hold of the mutex. The verdicts' numbers as bytes; 0 = past the range."""

@@ -7,6 +7,7 @@ changes. Its keys come from the catalog, not from callers, so the hash needs no 
 """
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
 
 cdef enum:
     NAME_ABSENT = -1
@@ -49,8 +50,12 @@ cdef inline name_t name_of(const uint8_t* at, uint32_t size) noexcept nogil:
 
 cdef inline bint bytes_match(const uint8_t* a, const uint8_t* b, uint32_t size, bint exact) noexcept nogil:
     cdef uint32_t i
+    if memcmp(a, b, size) == 0:     # most callers spell a name as the catalog does
+        return True
+    if exact:
+        return False
     for i in range(size):
-        if a[i] != b[i] and (exact or byte_fold(a[i]) != byte_fold(b[i])):
+        if byte_fold(a[i]) != byte_fold(b[i]):
             return False
     return True
 

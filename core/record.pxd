@@ -66,6 +66,19 @@ cdef inline slot_t* record_slot(const record_t* self, uint32_t key) noexcept nog
     return NULL
 
 
+cdef inline slot_t* record_slot_after(const record_t* self, uint32_t key, int* place) noexcept nogil:
+    """The same, but looked for from `place` on first, which is then moved past it: slots mostly lie in the order they are asked for."""
+    cdef slot_t* slots = record_slots(self)
+    cdef slot_t* slot
+    if place[0] < self.slot_count and slots[place[0]].key == key:
+        place[0] += 1
+        return &slots[place[0] - 1]
+    slot = record_slot(self, key)
+    if slot != NULL:
+        place[0] = <int>(slot - slots) + 1
+    return slot
+
+
 cdef inline entry_t* record_log(const record_t* self, const slot_t* slot) noexcept nogil:
     """A sliding slot's log; meaningless for other kinds."""
     return <entry_t*>(<uint8_t*>self + slot.end)

@@ -58,9 +58,9 @@ cdef struct limit_t:
     uint32_t key                    # label of its id * 8 + kind: which slot of a record is its own
     uint16_t rule                   # label of its id
     int pool
-    uint64_t meters                 # mask of those it counts
     const uint64_t* models          # bit set, NULL: all, also none
     const uint64_t* tools
+    bint narrowed                   # it has `models` or `tools`
     int index                       # among all limits of the catalog; what Python knows of it is found by this
 
 cdef struct plan_t:
@@ -68,6 +68,7 @@ cdef struct plan_t:
     uint32_t pools                  # mask of those in the plan
     int limit_count
     limit_t* limits
+    uint64_t* by_meter              # per meter, mask of the limits that its draws count against
 
 cdef struct rules_t:
     zone_t zone

@@ -185,9 +185,13 @@ cdef class Rules:
             if plan.limit_count > LIMITS_MAX:
                 raise ValueError(plan.limit_count)
             plan.limits = <limit_t*>self.take(plan.limit_count, sizeof(limit_t))
+            plan.by_meter = <uint64_t*>self.take(len(spec.meters), sizeof(uint64_t))
             for j, limit in enumerate(it.limits):
                 self.build_limit(&plan.limits[j], limit, spec, labels, index)
                 index += 1
+                for number, meter in enumerate(spec.meters):
+                    if limit.pool in meter.pools and (limit.meters is None or number in limit.meters):
+                        plan.by_meter[<int>number] |= <uint64_t>1 << j
         return 0
 
     cdef int build_limit(self, limit_t* limit, object it, object spec, Labels labels, int index) except -1:
@@ -196,7 +200,7 @@ cdef class Rules:
         limit.rule = labels.number(it.id)
         limit.key = <uint32_t>limit.rule << 3 | <uint32_t>it.kind
         limit.pool = it.pool
-        limit.meters = mask_of(range(len(spec.meters)) if it.meters is None else it.meters, METERS_MAX)
+        limit.narrowed = it.models is not None or it.tools is not None
         limit.models = self.bits(it.models, <int>len(spec.models))
         limit.tools = self.bits(it.tools, <int>len(spec.tools))
         window.kind = it.kind

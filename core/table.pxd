@@ -18,6 +18,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
+from amounts cimport ctz
 from record cimport record_id, record_t
 
 cdef extern from *:
@@ -67,9 +68,6 @@ cdef inline uint64_t chunk_match(const chunk_t* chunk, uint8_t tag) noexcept nog
     memcpy(&word, chunk.tags, 8)
     word ^= TAG_ONES * tag
     return (word - TAG_ONES) & ~word & TAG_HIGHS
-
-
-cdef extern int ctz "__builtin_ctzll"(unsigned long long) noexcept nogil
 
 
 cdef inline bint chunks_init(chunks_t* self, int bits) noexcept nogil:

@@ -185,13 +185,13 @@ cdef inline int64_t window_fit(
         return NEVER
     if slot == NULL:
         return start
-    if self.kind == SLIDING:
-        return sliding_fit(self, seen, slot, log, cost, start)
     if self.kind == BUCKET:
         return bucket_fit(self, slot, cost, start)
-    if start >= slot.end or slot.used <= self.limit - cost:
-        return start
-    return slot.end
+    if slot.used <= self.limit - cost:
+        return start                # room even if nothing had come back yet
+    if self.kind == SLIDING:
+        return sliding_fit(self, seen, slot, log, cost, start)
+    return max(start, slot.end)
 
 
 cdef inline void window_charge(const window_t* self, const seen_t* seen, slot_t* slot, entry_t* log, int64_t cost) noexcept nogil:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from quota.errors import FailedPrecondition
 
@@ -24,6 +25,14 @@ SLEW_DIVISOR = 20  # a slew changes the clock's pace by at most 1/20
 READING_NS_MAX = 100_000_000  # a comparison whose readings lie further apart says nothing
 
 logger = logging.getLogger(__name__)
+
+
+class TimeSource(Protocol):
+    """Whatever tells the time. Tests give one that stands still."""
+
+    def now_us(self) -> int:
+        """Return Unix time in microseconds; it never goes back."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

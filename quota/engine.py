@@ -17,25 +17,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
-from quota._core import Decision, Ledger, Request
+from quota._core import Gate, time_us
 from quota.catalog import SHIPPED, Catalog, compile_catalog, load, parse
-from quota.clock import Clock
+from quota.clock import Clock, TimeSource
 from quota.errors import InvalidArgument, NotFound
 from quota.types import PERIODS, Account, CatalogVersion, Usage, Verdict
 
-TIME_MS_MIN = 946_684_800_000  # 2000-01-01
-TIME_MS_MAX = 4_102_444_800_000  # 2100-01-01
 ACCOUNTS_PAGE_MAX = 10_000
-
-
-class TimeSource(Protocol):
-    """Whatever tells the time. Tests give one that stands still."""
-
-    def now_us(self) -> int:
-        """Return Unix time in microseconds; it never goes back."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +38,7 @@ class CatalogInfo:
     accounts: int
 
 
-class Engine:
+class Engine(Gate):
     """Decide, charge, and answer for what was charged.
 
     `catalogs` are shipped names or files; raises CatalogError if one is wrong. `catalog_default` is the catalog of accounts put
@@ -63,8 +52,7 @@ class Engine:
         clock: TimeSource | None = None,
         catalog_default: str | None = None,
     ) -> None:
-        self.clock: TimeSource = clock or Clock()
-        self._ledger = Ledger(os.urandom(16))
+        super().__init__(clock or Clock(), os.urandom(16))
         self._loaded_at_ms: dict[str, int] = {}
         self._changing = threading.Lock()  # one change of accounts or catalogs at a time; decisions do not take it
         for source in catalogs:
@@ -74,27 +62,13 @@ class Engine:
         self.catalog_default = next(iter(self._loaded_at_ms)) if catalog_default is None else catalog_default
         if self.catalog_default not in self._loaded_at_ms:
             raise InvalidArgument("catalog_default", catalog_default, one_of(self._loaded_at_ms))
-        self._ledger.word_unknown_by(self.catalog_default)
+        self.ledger.word_unknown_by(self.catalog_default)
 
-    # ---- Decisions ----
-
-    def admit(self, request: Request, *, now_ms: int | None = None) -> Decision:
-        """Decide and, if allowed, charge. A refusal is a Decision too. Raises InvalidArgument for a draw of more than 10^12 units."""
-        return self._ledger.admit(request, self.clock.now_us() if now_ms is None else time_us(now_ms))
-
-    def admit_many(
-        self, requests: Iterable[Request | InvalidArgument], *, now_ms: int | None = None
-    ) -> list[Decision | InvalidArgument]:
-        """Decide each in turn at one moment. A bad item is answered by its InvalidArgument in its place; the others go on."""
-        return self._ledger.admit_many(requests, self.clock.now_us() if now_ms is None else time_us(now_ms))
-
-    def peek(self, request: Request, *, now_ms: int | None = None) -> Decision:
-        """Return what admit would say. Nothing is charged, no window starts."""
-        return self._ledger.peek(request, self.clock.now_us() if now_ms is None else time_us(now_ms))
+    # ---- Usage; admit, admit_many and peek are the Gate's ----
 
     def usage(self, account: str, *, now_ms: int | None = None) -> Usage:
         """Return every limit of the account's plan as it stands. Raises NotFound."""
-        usage = self._ledger.usage(account, self.clock.now_us() if now_ms is None else time_us(now_ms))
+        usage = self.ledger.usage(account, self.clock.now_us() if now_ms is None else time_us(now_ms))
         if usage is None:
             raise no_account(account)
         return usage
@@ -103,7 +77,7 @@ class Engine:
         """Return (catalog, plan, model, verdict, rule, count) of every kind of decision so far; Peek is not counted."""
         return [
             (catalog, plan, model, Verdict(verdict).name, rule, count)
-            for catalog, plan, model, verdict, rule, count in self._ledger.decisions()
+            for catalog, plan, model, verdict, rule, count in self.ledger.decisions()
         ]
 
     # ---- Accounts ----
@@ -140,10 +114,10 @@ class Engine:
         overrides: Mapping[str, int] | None,
         now_ms: int | None,
     ) -> None:
-        before = self._ledger.get(id)
+        before = self.ledger.get(id)
         now_us = self.clock.now_us() if now_ms is None else time_us(now_ms)
         name = catalog or self.catalog_default
-        rules = {rules.name: rules for rules in self._ledger.rules()}
+        rules = {rules.name: rules for rules in self.ledger.rules()}
         if name not in rules:
             raise InvalidArgument("catalog", catalog, one_of(rules))
         plans = [it.name for it in rules[name].spec.plans]
@@ -159,11 +133,11 @@ class Engine:
         expires_at_us = time_us(expires_at_ms, "expires_at_ms") if expires_at_ms else 0
         if expires_at_us and expires_at_us <= subscribed_at_us:
             raise InvalidArgument("expires_at_ms", expires_at_ms, "0 for no end, or a moment after the subscription's")
-        self._ledger.put(id, name, plan, subscribed_at_us, PERIODS.index(period), expires_at_us)
+        self.ledger.put(id, name, plan, subscribed_at_us, PERIODS.index(period), expires_at_us)
 
     def get_account(self, id: str) -> Account:
         """Return the account. Raises NotFound."""
-        row = self._ledger.get(id)
+        row = self.ledger.get(id)
         if row is None:
             raise no_account(id)
         return account_from(row)
@@ -181,23 +155,23 @@ class Engine:
             start = -1
         if not 0 <= start < 2**64:
             raise InvalidArgument("page_token", page_token, "a token from the page before, or empty")
-        rows, following = self._ledger.page(start, page_size)
+        rows, following = self.ledger.page(start, page_size)
         return [account_from(row) for row in rows], "" if following is None else f"{following:x}"
 
     def delete_account(self, id: str, *, purge: bool = False) -> None:
         """Forget an account and what it has drawn. Raises NotFound. (Without a store `purge` makes no difference.)"""
         with self._changing:
-            if not self._ledger.delete(id):
+            if not self.ledger.delete(id):
                 raise no_account(id)
 
     @property
     def accounts_count(self) -> int:
-        return self._ledger.account_count
+        return self.ledger.account_count
 
     @property
     def clock_behind_count(self) -> int:
         """Decisions that came more than 5 s before the account's last admission: a clock went back somewhere."""
-        return self._ledger.behind_count
+        return self.ledger.behind_count
 
     # ---- Catalogs ----
 
@@ -212,14 +186,14 @@ class Engine:
         version = f"{catalog.content_hash}@{loaded_at:%Y-%m-%dT%H:%M:%S}.{loaded_at_us // 1000 % 1000:03d}Z"
         spec = compile_catalog(catalog)
         with self._changing:
-            self._ledger.load(spec, version)
+            self.ledger.load(spec, version)
         self._loaded_at_ms[catalog.name] = loaded_at_us // 1000
         return CatalogVersion(catalog.name, version)
 
     def catalogs(self) -> tuple[CatalogInfo, ...]:
         """Return the catalogs in force, in order of their first load."""
         accounts: dict[str, int] = {}
-        for (name, _), count in self._ledger.accounts_by_plan().items():
+        for (name, _), count in self.ledger.accounts_by_plan().items():
             accounts[name] = accounts.get(name, 0) + count
         return tuple(
             CatalogInfo(
@@ -229,22 +203,13 @@ class Engine:
                 tuple(plan.name for plan in rules.spec.plans),
                 accounts.get(rules.name, 0),
             )
-            for rules in self._ledger.rules()
+            for rules in self.ledger.rules()
         )
 
 
 def read_catalog(source: str | Path) -> Catalog:
     """Text if it has a line break, else a shipped name or a path. Raises CatalogError."""
     return parse(source) if isinstance(source, str) and "\n" in source else load(source)
-
-
-def time_us(time_ms: int, field: str = "now_ms") -> int:
-    """Milliseconds to the core's microseconds. Raises InvalidArgument outside the years 2000 to 2100."""
-    if not TIME_MS_MIN <= time_ms <= TIME_MS_MAX:
-        raise InvalidArgument(
-            field, time_ms, f"{TIME_MS_MIN} to {TIME_MS_MAX}, the years 2000 to 2100 in Unix milliseconds"
-        )
-    return time_ms * 1000
 
 
 def account_from(row: tuple[str, str, str, int, int, int]) -> Account:

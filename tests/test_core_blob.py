@@ -34,12 +34,12 @@ def drawn(gaps_ms):
 def test_encode_and_decode_are_inverse(gaps_ms, tag):
     """A decoded record encodes to the same bytes, in another ledger too, and answers alike."""
     engine, now_ms = drawn(gaps_ms)
-    blob = engine._ledger.encode("ada", tag)
+    blob = engine.ledger.encode("ada", tag)
     other = engine_with(LIMITS)
-    other._ledger.decode("ada", blob)
-    other._ledger.check()
+    other.ledger.decode("ada", blob)
+    other.ledger.check()
 
-    assert blob == other._ledger.encode("ada", tag)
+    assert blob == other.ledger.encode("ada", tag)
     request = Request("ada", model="m", draws={"unit": 990}, explain=True)
     for later_ms in (0, 1, 3_600_000, 86_400_000):
         here = engine.peek(request, now_ms=now_ms + later_ms)
@@ -51,7 +51,7 @@ def test_encode_and_decode_are_inverse(gaps_ms, tag):
 def test_any_flipped_bit_is_noticed():
     """Every single bit of a blob; what was there before goes on."""
     engine, now_ms = drawn([1000] * 20)
-    ledger = engine._ledger
+    ledger = engine.ledger
     blob = ledger.encode("ada", 99)
     before = engine.usage("ada", now_ms=now_ms)
     for bit in range(len(blob) * 8):
@@ -67,40 +67,40 @@ def test_any_flipped_bit_is_noticed():
 def test_truncated_blobs_are_noticed(size):
     """A blob that ends early does not read as an emptier record."""
     engine, _ = drawn([1000] * 20)
-    blob = engine._ledger.encode("ada", 1)
+    blob = engine.ledger.encode("ada", 1)
     with pytest.raises(CorruptRecord):
-        engine._ledger.decode("ada", blob[:size])
+        engine.ledger.decode("ada", blob[:size])
     with pytest.raises(CorruptRecord):
-        engine._ledger.decode("ada", blob[: len(blob) - size - 1])
+        engine.ledger.decode("ada", blob[: len(blob) - size - 1])
 
 
 def test_blob_of_another_account_is_noticed():
     """The checksum covers the id: a blob cannot be served under another name."""
     engine, _ = drawn([1000])
     with pytest.raises(CorruptRecord, match="bob"):
-        engine._ledger.decode("bob", engine._ledger.encode("ada", 1))
+        engine.ledger.decode("bob", engine.ledger.encode("ada", 1))
     assert 1 == engine.accounts_count
 
 
 def test_slots_of_limits_that_nobody_knows_any_more_are_kept():
     """A record written under a richer catalog keeps its slots in a poorer one, and has them when the rich one is back."""
     rich, now_ms = drawn([1000] * 5)
-    blob = rich._ledger.encode("ada", 1)
+    blob = rich.ledger.encode("ada", 1)
     poor = engine_with("[{id: s, window: {sliding: 1h}, limit: 1000, entries: 8}]")
-    poor._ledger.decode("ada", blob)
+    poor.ledger.decode("ada", blob)
 
-    assert blob == poor._ledger.encode("ada", 1)
+    assert blob == poor.ledger.encode("ada", 1)
     back = engine_with(LIMITS)
-    back._ledger.decode("ada", poor._ledger.encode("ada", 1))
+    back.ledger.decode("ada", poor.ledger.encode("ada", 1))
     assert rich.usage("ada", now_ms=now_ms).limits == back.usage("ada", now_ms=now_ms).limits
 
 
 def test_a_record_of_a_plan_or_catalog_that_is_not_loaded_is_refused():
     """Nothing decides by guesswork: the message says what is missing."""
     engine, _ = drawn([1000])
-    blob = engine._ledger.encode("ada", 1)
+    blob = engine.ledger.encode("ada", 1)
     with pytest.raises(CorruptRecord, match="no catalog 'small'"):
-        Engine(["glm-2026"])._ledger.decode("ada", blob)
+        Engine(["glm-2026"]).ledger.decode("ada", blob)
 
 
 def test_a_light_user_is_small():
@@ -110,4 +110,4 @@ def test_a_light_user_is_small():
     for i in range(3):
         engine.admit(Request("ada", model="glm-4.7", tool="cline"), now_ms=START_MS + i * 1000)
 
-    assert len(engine._ledger.encode("ada", 2**64 - 1)) <= 128
+    assert len(engine.ledger.encode("ada", 2**64 - 1)) <= 128

@@ -53,7 +53,7 @@ def test_paging_while_accounts_come_and_go():
         step += 1
 
     assert sorted(f"stays-{i}" for i in range(500)) == sorted(id for id in seen if id.startswith("stays"))
-    engine._ledger.check()
+    engine.ledger.check()
 
 
 def test_a_bad_page_token_is_named():
@@ -82,9 +82,9 @@ def test_random_inserts_removals_and_charges_agree_with_a_dict():
             with pytest.raises(NotFound):
                 engine.get_account(id)
         if step % 2000 == 0:
-            engine._ledger.check()
+            engine.ledger.check()
 
-    engine._ledger.check()
+    engine.ledger.check()
     assert len(drawn) == engine.accounts_count
     now_ms = START_MS + 20_000
     assert drawn == {id: engine.usage(id, now_ms=now_ms).limits[0].used_micro // 10**6 for id in all_ids(engine, 500)}

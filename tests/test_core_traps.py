@@ -132,7 +132,7 @@ def test_refused_request_and_peek_leave_no_byte_changed():
     """The record is the same to the last byte after refusals and peeks of every kind."""
     engine = engine_with("[{id: l, window: {sliding: 1h}, limit: 2}, {id: c, window: {cycle: 5h}, limit: 3}]")
     admit(engine, 0)
-    ledger = engine._ledger
+    ledger = engine.ledger
     before = ledger.encode("ada", 0)
     for amount in (0, 1, 2, 3, 4):
         engine.peek(Request("ada", model="m", draws={"unit": amount}, explain=True), now_ms=START_MS + 2 * HOUR_MS)

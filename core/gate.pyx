@@ -1,0 +1,46 @@
+"""The gate: a ledger and a clock behind the verbs of a gateway, in milliseconds.
+
+It is here and not in Python because a frame of Python's costs as much as a decision. The clock is the caller's.
+"""
+
+cdef extern from *:
+    """
+    #define TIME_MS_MIN 946684800000LL          /* 2000-01-01 */
+    #define TIME_MS_MAX 4102444800000LL         /* 2100-01-01 */
+    """
+    const int64_t TIME_MS_MIN
+    const int64_t TIME_MS_MAX
+
+
+cpdef int64_t time_us(object time_ms, str field="now_ms") except -1:
+    """Milliseconds as the core's microseconds. Raises InvalidArgument outside the years 2000 to 2100."""
+    cdef int64_t ms = time_ms if -1 < time_ms <= TIME_MS_MAX else 0
+    if ms < TIME_MS_MIN:
+        raise InvalidArgument(field, time_ms, f"{TIME_MS_MIN} to {TIME_MS_MAX}, the years 2000 to 2100 in Unix milliseconds")
+    return ms * 1000
+
+
+cdef class Gate:
+    """Decide for whoever asks. `now_ms` is Unix time; left out, `clock` is asked, whose `now_us()` gives microseconds."""
+
+    cdef readonly Ledger ledger
+    cdef public object clock
+
+    def __init__(self, clock, bytes hash_key not None):
+        self.clock = clock
+        self.ledger = Ledger(hash_key)
+
+    cdef int64_t now_us(self, object now_ms) except -1:
+        return self.clock.now_us() if now_ms is None else time_us(now_ms)
+
+    def admit(self, Request request not None, *, now_ms=None):
+        """Decide and, if allowed, charge. A refusal is a Decision too. Raises InvalidArgument for a draw of more than 10^12 units."""
+        return self.ledger.admit(request, self.now_us(now_ms))
+
+    def admit_many(self, requests, *, now_ms=None):
+        """Decide each in turn at one moment. A bad item is answered by its InvalidArgument in its place; the others go on."""
+        return self.ledger.admit_many(requests, self.now_us(now_ms))
+
+    def peek(self, Request request not None, *, now_ms=None):
+        """Return what admit would say. Nothing is charged, no window starts."""
+        return self.ledger.peek(request, self.now_us(now_ms))
