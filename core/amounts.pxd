@@ -11,6 +11,14 @@ Two traps of the language, both checked by the tests: `/` on C integers is a flo
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 cdef extern from *:
+    """
+    /* The sum of two amounts at or above 0, at most INT64_MAX. */
+    static inline int64_t amount_add(int64_t a, int64_t b) {
+        int64_t sum;
+        return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+    }
+    """
+    int64_t amount_add(int64_t a, int64_t b) noexcept nogil
     ctypedef long long i128 "__int128"
     int ctz "__builtin_ctzll"(unsigned long long) noexcept nogil       # place of the lowest bit set; undefined for 0
 
@@ -21,11 +29,6 @@ cdef enum:
 cdef struct ratio_t:                # an exact non-negative fraction, den > 0
     int64_t num
     int64_t den
-
-
-cdef inline int64_t amount_add(int64_t a, int64_t b) noexcept nogil:
-    """The sum of two non-negative amounts, at most INT64_MAX."""
-    return a + b if a <= INT64_MAX - b else INT64_MAX
 
 
 cdef inline int64_t amount_cost(uint64_t amount, ratio_t per_unit, ratio_t weight) noexcept nogil:

@@ -51,7 +51,21 @@ cdef struct draw_t:
     name_t meter
     uint64_t amount
 
+cdef struct flaw_t:                 # what no waiting cures, and the rule that says so
+    int verdict
+    uint16_t rule
+
+cdef struct resolved_t:             # what the names of a request mean under one version of a catalog
+    uint64_t serial                 # of the rules; 0: not resolved yet
+    int32_t model                   # NAME_ABSENT: none
+    int32_t tool
+    int32_t meter                   # of the first draw
+    flaw_t flaw                     # first in order of precedence, the plan's pools apart; ALLOWED: none
+
 cdef struct request_t:
+    resolved_t resolved             # kept for the next time: a ready request is asked again and again
+    uint64_t hashed_by              # serial of the ledger that `hash` is for; 0: none
+    uint64_t hash                   # of the account
     name_t account                  # exact bytes; its `hash` is not used
     name_t model                    # size 0: none
     name_t tool
@@ -84,58 +98,77 @@ cdef struct ask_t:
     int touched_count
     touched_t touched[LIMITS_MAX]
 
-cdef struct flaw_t:                 # what no waiting cures, and the rule that says so
-    int verdict
-    uint16_t rule
-
-
 # ---- Names ----
 
-cdef inline bint ask_endpoint(const ask_t* self, name_t endpoint) noexcept nogil:
-    cdef const rules_t* rules = self.rules
-    cdef bint bound = self.tool >= 0 and rules.tool_bound[self.tool]
+cdef inline bint endpoint_open(const rules_t* rules, int32_t tool, name_t endpoint) noexcept nogil:
+    cdef bint bound = tool >= 0 and rules.tool_bound[tool]
     cdef int32_t index
     if endpoint.size == 0 or (rules.any_endpoint and not bound):
         return True
     index = names_get(&rules.endpoints, endpoint)
     if index == NAME_ABSENT:
         return False
-    return ((rules.tool_endpoints[self.tool] if bound else rules.open_endpoints) >> index) & 1
+    return ((rules.tool_endpoints[tool] if bound else rules.open_endpoints) >> index) & 1
 
 
-cdef inline flaw_t ask_names(ask_t* self, const request_t* request) noexcept nogil:
-    """Resolve every name. The first flaw in order of precedence, or ALLOWED. Names after a flaw may be unresolved."""
+cdef inline int32_t draw_meter(const rules_t* rules, const request_t* request, int i) noexcept nogil:
+    return names_get(&rules.meters, request.draws[i].meter) if request.draw_count else rules.default_meter
+
+
+cdef inline flaw_t names_flaw(const rules_t* rules, const request_t* request, const resolved_t* resolved) noexcept nogil:
+    """The first flaw of the names themselves, in order of precedence, or ALLOWED."""
+    cdef flaw_t flaw
+    cdef bint weighted = False, unknown = False
+    cdef int32_t meter
+    cdef int i
+    for i in range(max(request.draw_count, 1)):
+        meter = draw_meter(rules, request, i)
+        unknown = unknown or meter == NAME_ABSENT
+        weighted = weighted or (meter >= 0 and rules.meter_at[meter].weighted)
+    flaw.verdict, flaw.rule = ALLOWED, RULE_NONE
+    if resolved.tool == NAME_ABSENT and not rules.any_tool:
+        flaw.verdict, flaw.rule = TOOL_UNSUPPORTED, RULE_TOOLS
+    elif not endpoint_open(rules, resolved.tool, request.endpoint):
+        flaw.verdict, flaw.rule = ENDPOINT_UNSUPPORTED, RULE_ENDPOINTS
+    elif resolved.model == NAME_ABSENT and not rules.any_model and (request.model.size or weighted):
+        flaw.verdict, flaw.rule = MODEL_UNKNOWN, RULE_MODELS
+    elif unknown:
+        flaw.verdict, flaw.rule = METER_NOT_IN_PLAN, RULE_METERS
+    return flaw
+
+
+cdef inline void request_resolve(request_t* self, const rules_t* rules) noexcept nogil:
+    """Look every name up, unless that was done for these rules already."""
+    cdef resolved_t* resolved = &self.resolved
+    if resolved.serial == rules.serial:
+        return
+    resolved.model = rules_model(rules, self.model) if self.model.size else NAME_ABSENT
+    resolved.tool = names_get(&rules.tools, self.tool) if self.tool.size else NAME_ABSENT
+    resolved.meter = draw_meter(rules, self, 0)
+    resolved.flaw = names_flaw(rules, self, resolved)
+    resolved.serial = rules.serial
+
+
+cdef inline flaw_t ask_names(ask_t* self, request_t* request) noexcept nogil:
+    """What no waiting cures in the names or in the plan's pools; the first in order of precedence, or ALLOWED."""
     cdef const rules_t* rules = self.rules
     cdef flaw_t flaw
     cdef int i
-    cdef int32_t index
-    self.model = self.tool = NAME_ABSENT
-    if request.model.size:
-        self.model = rules_model(rules, request.model)
-    if request.tool.size:
-        self.tool = names_get(&rules.tools, request.tool)
-    if self.tool == NAME_ABSENT and not rules.any_tool:
-        flaw.verdict, flaw.rule = TOOL_UNSUPPORTED, RULE_TOOLS
-        return flaw
-    if not ask_endpoint(self, request.endpoint):
-        flaw.verdict, flaw.rule = ENDPOINT_UNSUPPORTED, RULE_ENDPOINTS
-        return flaw
-    flaw.verdict, flaw.rule = ALLOWED, RULE_NONE
-    self.weighted = False
+    request_resolve(request, rules)
+    self.model = request.resolved.model
+    self.tool = request.resolved.tool
+    flaw = request.resolved.flaw
     self.draw_count = max(request.draw_count, 1)
+    self.weighted = False
+    if flaw.verdict != ALLOWED:
+        return flaw
     for i in range(self.draw_count):
-        index = names_get(&rules.meters, request.draws[i].meter) if request.draw_count else rules.default_meter
-        if index == NAME_ABSENT:
-            flaw.verdict, flaw.rule = METER_NOT_IN_PLAN, RULE_METERS
-            continue
-        self.meter_index[i] = index
-        self.meters[i] = &rules.meter_at[index]
+        self.meter_index[i] = request.resolved.meter if i == 0 else draw_meter(rules, request, i)
+        self.meters[i] = &rules.meter_at[self.meter_index[i]]
         self.amounts[i] = request.draws[i].amount if request.draw_count else 1
         self.weighted = self.weighted or self.meters[i].weighted
         if self.meters[i].pools & ~self.plan.pools and flaw.verdict == ALLOWED:
             flaw.verdict, flaw.rule = METER_NOT_IN_PLAN, self.meters[i].rule
-    if self.model == NAME_ABSENT and not rules.any_model and (request.model.size or self.weighted):
-        flaw.verdict, flaw.rule = MODEL_UNKNOWN, RULE_MODELS
     return flaw
 
 
@@ -221,9 +254,11 @@ cdef inline void ask_touch(ask_t* self, const record_t* record) noexcept nogil:
             continue
         touched = &self.touched[self.touched_count]
         touched.limit = limit
-        touched.draws = 0
-        for i in range(self.draw_count):
-            touched.draws |= <uint32_t>((self.plan.by_meter[self.meter_index[i]] >> j) & 1) << i
+        touched.draws = 1
+        if self.draw_count > 1:
+            touched.draws = 0
+            for i in range(self.draw_count):
+                touched.draws |= <uint32_t>((self.plan.by_meter[self.meter_index[i]] >> j) & 1) << i
         self.touched_count += 1
     ask_find(self, record)
 

@@ -83,10 +83,12 @@ cdef inline void answer_charges(answer_t* answer, const ask_t* ask) noexcept nog
     while pools:
         pool = ctz(pools)
         pools &= pools - 1
-        micro = 0
-        for i in range(ask.draw_count):
-            if (ask.meters[i].pools >> pool) & 1:
-                micro = amount_add(micro, ask.costs[i])
+        micro = ask.costs[0]
+        if ask.draw_count > 1:
+            micro = 0
+            for i in range(ask.draw_count):
+                if (ask.meters[i].pools >> pool) & 1:
+                    micro = amount_add(micro, ask.costs[i])
         if micro:
             answer.charges[answer.charge_count].pool = pool
             answer.charges[answer.charge_count].micro = micro
@@ -216,7 +218,7 @@ cdef inline flaw_t ask_flaw(ask_t* ask, const record_t* record, flaw_t names) no
 
 
 cdef inline int decide(
-    const rules_t* rules, record_t** where, const request_t* request, int64_t now, answer_t* answer
+    const rules_t* rules, record_t** where, request_t* request, int64_t now, answer_t* answer
 ) noexcept nogil:
     """Decide and, if allowed, charge. `where` holds the record and is pointed at a new one if it had to grow."""
     cdef const record_t* record = where[0]

@@ -4,6 +4,8 @@ One C mutex guards it. A decision is one hold of that mutex, from the first look
 and whether that thread holds the GIL or not. Nothing is awaited, allocated in Python or called back while it is held.
 """
 
+cdef uint64_t SERIALS = 0           # given out to rules and ledgers, never twice in a process
+
 cdef enum:
     GROUP = 16                      # requests whose memory is fetched together
     HEAD_BYTES = 256                # of a record: a light user's is no longer
@@ -74,6 +76,12 @@ cdef uint64_t gather(gathered_t* self, const chunks_t* chunks, uint64_t start, s
         i += 1
 
 
+cdef uint64_t next_serial():
+    global SERIALS
+    SERIALS += 1
+    return SERIALS
+
+
 cdef bytes id_sought(str account):
     """An id to look up. Text without a UTF-8 form is nobody's: it becomes bytes that no record has."""
     return account.encode("utf-8", "surrogatepass")
@@ -86,6 +94,7 @@ cdef class Ledger:
     cdef pthread_mutex_t _mutex
     cdef table_t _table
     cdef counters_t _counters
+    cdef uint64_t _serial
     cdef uint64_t _key_0
     cdef uint64_t _key_1
     cdef uint64_t _behind
@@ -102,6 +111,7 @@ cdef class Ledger:
             raise ValueError("hash_key must have 16 bytes")
         self._key_0 = int.from_bytes(hash_key[:8], "little")
         self._key_1 = int.from_bytes(hash_key[8:], "little")
+        self._serial = next_serial()
         pthread_mutex_init(&self._mutex, NULL)
         if not table_init(&self._table) or not counters_init(&self._counters, 6):
             raise MemoryError
@@ -136,6 +146,7 @@ cdef class Ledger:
         cdef int number
         rules.name, rules.version, rules.spec = spec.name, version, spec
         rules._kept, rules._blocks = [], []
+        rules.c.serial = next_serial()
         rules.build(spec, self._labels)
         label = self._labels.number(spec.name)
         number = self._catalog_numbers.get(spec.name, len(self._rules))
@@ -185,6 +196,13 @@ cdef class Ledger:
 
     cdef uint64_t hash_of(self, const uint8_t* id, uint32_t size) noexcept nogil:
         return siphash(self._key_0, self._key_1, id, size)
+
+    cdef uint64_t account_hash(self, request_t* request) noexcept nogil:
+        """The hash of a request's account, kept with the request for the next time."""
+        if request.hashed_by != self._serial:
+            request.hash = self.hash_of(request.account.at, request.account.size)
+            request.hashed_by = self._serial
+        return request.hash
 
     cdef record_t** find(self, bytes id) noexcept:
         """With the mutex held."""
@@ -298,9 +316,10 @@ cdef class Ledger:
 
     # ---- Decisions ----
 
-    cdef int run(self, const request_t* request, uint64_t hash, int64_t now, answer_t* answer, int* catalog) noexcept nogil:
+    cdef int run(self, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:
         """Decide one request and count it. With the mutex held. `catalog` becomes -1 for an unknown account."""
-        cdef record_t** where = table_find(&self._table, request.account.at, request.account.size, hash)
+        cdef record_t** where = table_find(
+            &self._table, request.account.at, request.account.size, self.account_hash(request))
         cdef int outcome
         if where == NULL:
             answer_begin(answer)
@@ -355,9 +374,8 @@ cdef class Ledger:
         cdef Decision decision = self.blank(request, now)
         cdef answer_t answer
         cdef int catalog, outcome
-        cdef uint64_t hash = self.hash_of(request.c.account.at, request.c.account.size)
         pthread_mutex_lock(&self._mutex)
-        outcome = self.run(&request.c, hash, now, &answer, &catalog)
+        outcome = self.run(&request.c, now, &answer, &catalog)
         pthread_mutex_unlock(&self._mutex)
         if outcome == DECIDED:
             outcome = decision.take(&answer)
@@ -390,15 +408,14 @@ cdef class Ledger:
             raise made
         return made
 
-    cdef void fetch(self, const request_t** group, int count, uint64_t* hashes) noexcept nogil:
+    cdef void fetch(self, request_t** group, int count) noexcept nogil:
         """Hash a group's accounts and have the processor fetch what they need, step by step: chunks, records' heads, the rest of them."""
         cdef const record_t* records[GROUP]
         cdef int i
         for i in range(count):
-            hashes[i] = self.hash_of(group[i].account.at, group[i].account.size)
-            table_prefetch(&self._table, hashes[i])
+            table_prefetch(&self._table, self.account_hash(group[i]))
         for i in range(count):
-            records[i] = table_probable(&self._table, hashes[i])
+            records[i] = table_probable(&self._table, group[i].hash)
             if records[i] != NULL:
                 record_prefetch(records[i], 0, HEAD_BYTES)
         for i in range(count):
@@ -422,9 +439,8 @@ cdef class Ledger:
     cdef int admit_group(self, list made, Py_ssize_t start, Py_ssize_t end, int64_t now) except -1:
         """Fill in the blank decisions among made[start:end], in one hold of the mutex."""
         cdef Decision decision
-        cdef const request_t* group[GROUP]
+        cdef request_t* group[GROUP]
         cdef Py_ssize_t places[GROUP]
-        cdef uint64_t hashes[GROUP]
         cdef int outcomes[GROUP]
         cdef int catalogs[GROUP]
         cdef int past[GROUP]
@@ -438,10 +454,10 @@ cdef class Ledger:
                 places[count] = place
                 count += 1
         pthread_mutex_lock(&self._mutex)
-        self.fetch(group, count, hashes)
+        self.fetch(group, count)
         for i in range(count):
             decision = <Decision>made[places[i]]
-            outcomes[i] = self.run(group[i], hashes[i], now, &answer, &catalogs[i])
+            outcomes[i] = self.run(group[i], now, &answer, &catalogs[i])
             past[i] = answer.past_draw
             if outcomes[i] == DECIDED:
                 outcomes[i] = decision.take(&answer)
@@ -456,26 +472,24 @@ cdef class Ledger:
         """Decide each in turn, at one moment, in one hold of the mutex. The verdicts' numbers as bytes; 0 = past the range."""
         cdef bytearray verdicts = bytearray(requests.count)
         cdef uint8_t* at = <uint8_t*>PyByteArray_AS_STRING(verdicts)
-        cdef const request_t* group[GROUP]
-        cdef uint64_t hashes[GROUP]
+        cdef request_t* group[GROUP]
         cdef answer_t answer
         cdef Py_ssize_t start = 0
         cdef int i, count, catalog, outcome = DECIDED
-        with nogil:
-            pthread_mutex_lock(&self._mutex)
-            while start < requests.count and outcome != NO_MEMORY:
-                count = <int>min(<Py_ssize_t>GROUP, requests.count - start)
-                for i in range(count):
-                    group[i] = &requests.at[start + i]
-                self.fetch(group, count, hashes)
-                for i in range(count):
-                    outcome = self.run(group[i], hashes[i], now, &answer, &catalog)
-                    if outcome == DECIDED:
-                        at[start + i] = <uint8_t>answer.verdict
-                    elif outcome == NO_MEMORY:
-                        break
-                start += GROUP
-            pthread_mutex_unlock(&self._mutex)
+        pthread_mutex_lock(&self._mutex)
+        while start < requests.count and outcome != NO_MEMORY:
+            count = <int>min(<Py_ssize_t>GROUP, requests.count - start)
+            for i in range(count):
+                group[i] = &requests.at[start + i]
+            self.fetch(group, count)
+            for i in range(count):
+                outcome = self.run(group[i], now, &answer, &catalog)
+                if outcome == DECIDED:
+                    at[start + i] = <uint8_t>answer.verdict
+                elif outcome == NO_MEMORY:
+                    break
+            start += GROUP
+        pthread_mutex_unlock(&self._mutex)
         if outcome == NO_MEMORY:
             raise MemoryError
         return bytes(verdicts)

@@ -71,6 +71,7 @@ cdef struct plan_t:
     uint64_t* by_meter              # per meter, mask of the limits that its draws count against
 
 cdef struct rules_t:
+    uint64_t serial                 # of this version, unique in the process, above 0
     zone_t zone
     schedule_t* schedules
     bint any_model                  # the catalog lists none: every name is a model, of weight 1, in every plan
