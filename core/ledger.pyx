@@ -218,14 +218,14 @@ cdef class Ledger:
         cdef record_t* record
         cdef uint64_t hash = self.hash_of(<const uint8_t*>PyBytes_AS_STRING(id), <uint32_t>len(id))
         cdef bint stored = True
+        cdef int catalog_before = -1, plan_before = -1
         if rules_plan(self._catalogs[number], label) == NULL:
             raise KeyError(plan)
         pthread_mutex_lock(&self._mutex)
         where = self.find(id)
-        before = None
         if where != NULL:
             record = where[0]
-            before = (record.catalog, record.plan)
+            catalog_before, plan_before = record.catalog, record.plan
         else:
             record = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash, 0)
             stored = record != NULL and table_add(&self._table, record)
@@ -237,7 +237,7 @@ cdef class Ledger:
         if not stored:
             free(record)
             raise MemoryError
-        self.count_plan(before, -1)
+        self.count_plan((catalog_before, plan_before) if catalog_before >= 0 else None, -1)
         self.count_plan((number, label), 1)
 
     cdef int count_plan(self, object plan, int by) except -1:

@@ -15,7 +15,6 @@ Invariants: a record is in exactly one place; `overflow` of a chunk is at least 
 way from their home (255 sticks); while `old` exists its chunks below `moved` are empty.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from amounts cimport ctz
@@ -31,7 +30,15 @@ cdef extern from *:
     const uint64_t TAG_HIGHS
     void PREFETCH(const void*) noexcept nogil
 
+cdef extern from "<sys/mman.h>" nogil:
+    void* mmap(void*, size_t, int, int, int, long)
+    int munmap(void*, size_t)
+    int madvise(void*, size_t, int)
+    const int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MADV_HUGEPAGE
+    void* MAP_FAILED
+
 cdef enum:
+    PAGE_BYTES = 2097152            # of a huge page
     CHUNK_RECORDS = 7
     CHUNK_BYTES = 64
     BITS_MIN = 4                    # of the first table: 16 chunks
@@ -44,7 +51,7 @@ cdef struct chunk_t:                # 64 bytes
 
 cdef struct chunks_t:
     int bits                        # 2^bits chunks; 0: none
-    void* block                     # what calloc gave; `at` is aligned within it
+    void* block                     # what was mapped; `at` is aligned within it
     chunk_t* at
 
 cdef struct table_t:
@@ -70,17 +77,27 @@ cdef inline uint64_t chunk_match(const chunk_t* chunk, uint8_t tag) noexcept nog
     return (word - TAG_ONES) & ~word & TAG_HIGHS
 
 
+cdef inline uint64_t chunks_bytes(int bits) noexcept nogil:
+    """Address space for 2^bits chunks, with a page to align them in."""
+    return ((<uint64_t>1) << bits) * CHUNK_BYTES + PAGE_BYTES
+
+
 cdef inline bint chunks_init(chunks_t* self, int bits) noexcept nogil:
-    self.block = calloc(((<uint64_t>1) << bits) * CHUNK_BYTES + CHUNK_BYTES, 1)
-    if self.block == NULL:
+    """Map empty chunks. The kernel is asked for pages of 2 MB: a fault and a TLB entry for 32,768 chunks and not for 64."""
+    cdef uint64_t bytes = chunks_bytes(bits)
+    cdef void* block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    if block == MAP_FAILED:
         return False
+    self.block = block
     self.bits = bits
-    self.at = <chunk_t*>((<uint64_t>self.block + CHUNK_BYTES - 1) & ~<uint64_t>(CHUNK_BYTES - 1))
+    self.at = <chunk_t*>((<uint64_t>block + PAGE_BYTES - 1) & ~<uint64_t>(PAGE_BYTES - 1))
+    if bytes >= 2 * PAGE_BYTES:
+        madvise(self.at, bytes - PAGE_BYTES, MADV_HUGEPAGE)     # where it is refused small pages do
     return True
 
 
 cdef inline void chunks_free(chunks_t* self) noexcept nogil:
-    free(self.block)
+    munmap(self.block, chunks_bytes(self.bits))
     self.block = NULL
     self.at = NULL
     self.bits = 0
