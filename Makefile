@@ -32,8 +32,11 @@ $(VENV)/.bench: $(BUILT)
 	$(PYTHON) -m pip install --quiet --no-build-isolation --editable '.[dev,bench]'
 	@touch $@
 
+# Records live in malloc's heap: on huge pages it grows with fewer faults and misses.
+HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+
 serve: $(BUILT) ## Run the server with demo accounts
-	$(VENV)/bin/quotad serve --demo
+	$(HUGE_PAGES) $(VENV)/bin/quotad serve --demo
 
 test: $(BUILT) $(PROTO_VENV)/.built lint ## Run all tests
 	$(PYTHON) -m pytest
@@ -43,6 +46,35 @@ lint: $(BUILT) ## Check style and types
 	$(VENV)/bin/ruff check quota tests benchmarks
 	PATH=$(VENV)/bin:$$PATH cython-lint core
 	$(VENV)/bin/mypy --strict quota
+
+FIGURES := .benchmarks
+
+bench: $(VENV)/.bench ## Run a short benchmark
+	mkdir -p $(FIGURES)
+	$(PYTHON) -m pytest benchmarks/decisions.py --accounts=1000,100000 --rounds=11 \
+	  --benchmark-columns=median,iqr,rounds --benchmark-json=$(FIGURES)/decisions.json
+	$(PYTHON) benchmarks/bars.py --turns=15 --packed-accounts=100000 --json=$(FIGURES)/bars.json
+	$(PYTHON) benchmarks/memory.py --accounts=100000 --json=$(FIGURES)/memory.json
+	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --accounts=500000 --json=$(FIGURES)/growth.json
+	$(PYTHON) benchmarks/report.py $(FIGURES)
+
+bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (3 minutes, 3 GB, an idle machine)
+	mkdir -p $(FIGURES)
+	$(PYTHON) -m pytest benchmarks/decisions.py --accounts=1000,100000,1000000 --rounds=15 \
+	  --benchmark-columns=median,iqr,rounds --benchmark-json=$(FIGURES)/decisions.json
+	$(PYTHON) benchmarks/bars.py --turns=31 --json=$(FIGURES)/bars.json
+	$(PYTHON) benchmarks/memory.py --json=$(FIGURES)/memory.json
+	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --json=$(FIGURES)/growth.json
+	$(PYTHON) benchmarks/report.py $(FIGURES) --docs
+
+bench-compare: $(VENV)/.bench ## Time commit REF beside the tree as it lies: make bench-compare REF=main
+	$(PYTHON) benchmarks/compare.py $(REF)
+
+campaign: $(BUILT) ## Compare a million random steps with the oracles (half an hour)
+	$(PYTHON) tests/campaign.py --steps 1000000
+
+sanitize: $(BUILT) ## Run the core's tests under the address and undefined-behaviour sanitizers
+	.ci/sanitize
 
 proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
 	PATH=$(PROTO_VENV)/bin:$$PATH $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
