@@ -105,15 +105,19 @@ class Timeline:
     def segments(self, start: int) -> Iterator[Segment]:
         """From `start` on, every longest stretch of one weight, without end if schedules alternate for ever."""
         weight, at = self.weight_in_plan(start), start
+        settling = start  # since then neither the weight nor a date has changed anything
         while True:
             date = self.next_date(at)
             at = date if weight is None or not self.weighted else min(date, self.next_edge(at))
-            if at == FOREVER or (date == FOREVER and at - start > SETTLED):
+            if at == date:
+                settling = at
+            if at == FOREVER or (date == FOREVER and at - settling > SETTLED):
                 yield Segment(start, FOREVER, weight)
                 return
             if self.weight_in_plan(at) != weight:
                 yield Segment(start, at, weight)
                 weight, start = self.weight_in_plan(at), at
+                settling = at
 
     def weights_to_come(self, start: int) -> set[Fraction]:
         """Every weight that this request will ever have while it is in the plan."""
