@@ -8,7 +8,7 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from amounts cimport amount_add, i128
@@ -23,6 +23,7 @@ from counters cimport counter_kind, counters_add, counters_copy, counters_init, 
 from decide cimport (
     DECIDED, NO_MEMORY, answer_begin, answer_t, charge_t, decide, limit_state, state_t,
 )
+from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_of, name_t, names_add, names_free, names_init, names_t
 from record cimport (
@@ -34,7 +35,7 @@ from rules cimport (
 )
 from siphash cimport siphash
 from table cimport (
-    CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
+    CHUNK_RECORDS, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
     table_probable, table_remove, table_t,
 )
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
