@@ -23,7 +23,7 @@ from counters cimport counter_kind, counters_add, counters_copy, counters_init, 
 from decide cimport (
     DECIDED, NO_MEMORY, answer_begin, answer_t, charge_t, decide, limit_state, state_t,
 )
-from listing cimport account_copy, account_t, gather, gathered_t
+from listing cimport ID_BYTES_MAX, account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_of, name_t, names_add, names_free, names_init, names_t
 from record cimport (

@@ -1,7 +1,7 @@
 """Requests: what a gateway asks, checked and laid out once, so that a ready one costs nothing to decide on again."""
 
-ACCOUNT_BYTES_MAX = 256
-NAME_BYTES_MAX = 128
+ACCOUNT_BYTES_MAX = ID_BYTES_MAX
+NAME_BYTES_MAX = 256
 AMOUNT_MAX = 10**9
 
 
@@ -27,7 +27,7 @@ cdef name_t name_in(bytes encoded):
 cdef class Request:
     """May this pass, and what does it cost?
 
-    `account` has 1 to 256 bytes of UTF-8; `model`, `tool` and `endpoint` at most 128, empty where the gateway has none. `draws` maps
+    `account` has 1 to 256 bytes of UTF-8; `model`, `tool` and `endpoint` at most 256, empty where the gateway has none. `draws` maps
     meters to whole amounts of 0 to 10^9 (0 asks whether anything is left), at most 16; none means one of the catalog's default
     meter. With `explain` the answer lists every limit touched. Raises InvalidArgument. Immutable.
     """

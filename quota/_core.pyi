@@ -7,7 +7,7 @@ from quota.errors import InvalidArgument
 from quota.types import CatalogVersion, LimitState, Mode, Usage, VendorRefusal, Verdict
 
 ACCOUNT_BYTES_MAX: Final = 256
-NAME_BYTES_MAX: Final = 128
+NAME_BYTES_MAX: Final = 256
 AMOUNT_MAX: Final = 1_000_000_000
 
 @final
