@@ -1,6 +1,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, NoReturn, Self, final
 
+from typing_extensions import disjoint_base
+
 from quota.catalog.spec import CatalogSpec
 from quota.clock import TimeSource
 from quota.errors import InvalidArgument
@@ -109,6 +111,7 @@ class Ledger:
     def behind_count(self) -> int: ...
     def check(self) -> None: ...
 
+@disjoint_base
 class Gate:
     clock: TimeSource
     def __init__(self, clock: TimeSource, hash_key: bytes) -> None: ...
