@@ -17,7 +17,7 @@ from zone cimport DAY_US, WEEK_US
 
 cdef enum:
     SEGMENTS_MAX = 64
-    CHANGES_MAX = 4096              # moments looked at: a schedule may change often without changing the weight
+    CHANGES_MAX = 4096              # moments looked at: schedules may change often without changing the weight
 
 cdef struct wait_t:
     int64_t until                   # NEVER: waiting does not help
@@ -58,7 +58,7 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
     """Search from `start`. Leaves the ask priced at the weight of the last segment searched: the one with the answer, if any."""
     cdef wait_t wait
     cdef ratio_t weight, last
-    cdef int64_t now = start, next, fit, end = NEVER
+    cdef int64_t now = start, quiet_from = start, next, date, fit, end = NEVER
     cdef int segments = 0, _changes
     cdef bint inside = False        # the moment before was in the plan, at `last`
     last.num = last.den = 1
@@ -72,8 +72,15 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
                 if segments == SEGMENTS_MAX:
                     break
                 segments += 1
+                quiet_from = now
             inside = True
             last = weight
+            # Between two dates schedules repeat every week: what a week (and a day, for clocks that change) left alone stays.
+            date = ask_date(self, now)
+            if now - quiet_from > WEEK_US + DAY_US:
+                next = date
+            if next == date:
+                quiet_from = date
             ask_price(self, weight)
             fit = ask_fit(self, now)
             wait.possible = wait.possible or fit != NEVER

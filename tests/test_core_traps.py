@@ -153,3 +153,16 @@ def test_vendor_text_names_no_reading_that_clocks_skip():
 
     assert change_ms - 500 == refused.resets_at_ms
     assert refused.vendor.message.endswith("resets at 2025-03-09 01:00:00.")
+
+
+def test_no_wait_where_the_limit_frees_only_after_the_light_weight_has_ended():
+    """From 10 March on every weight is 40, schedules or not, and 40 never fit: what is full until the 31st is no matter of waiting."""
+    engine = engine_with(
+        "[{id: l, window: {cycle: 30d}, limit: 10}]",
+        models="m: {weights: [{weight: 0.5, until: 2026-03-10}, {weight: 40, when: peak}, {weight: 40}]}",
+        extra='schedules: {peak: [{daily: "14:00-18:00"}]}',
+    )
+    assert admit(engine, 0, 20).allowed
+    refused = admit(engine, 1000, 1)
+
+    assert (Verdict.LIMIT_EXHAUSTED, "l", None) == (refused.verdict, refused.rule, refused.retry_after_ms)
