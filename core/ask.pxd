@@ -5,8 +5,7 @@ A `request_t` is what came in: borrowed names and amounts. An `ask_t` is what it
 limits it touches, what it costs each of them at a given moment. Everything that depends on time takes the moment as an argument,
 because the search for the wait asks the same of moments to come.
 """
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from amounts cimport amount_add, amount_cost, ctz, ratio_t
 from log cimport entry_t

@@ -7,12 +7,12 @@ memory can fail between looking and charging, so it is taken before the first ch
 
 `now` is the caller's; the account's own time is that or its last admission's, whichever is later: time going back frees nothing.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 
 from amounts cimport MICRO, amount_add, ctz, ratio_t
 from ask cimport (
-    ACCOUNT_INACTIVE, ALLOWED, AMOUNT_TOO_LARGE, BURST, DRAWS_MAX, LIMIT_EXHAUSTED, METER_NOT_IN_PLAN, MODEL_NOT_IN_PLAN,
+    ACCOUNT_INACTIVE, ALLOWED, AMOUNT_TOO_LARGE, BURST, LIMIT_EXHAUSTED, METER_NOT_IN_PLAN, MODEL_NOT_IN_PLAN,
     RULE_EXPIRES_AT, RULE_NONE, RULE_SUBSCRIBED_AT, SUBSCRIPTION_EXPIRED, ask_find, ask_has_model, ask_lack, ask_names, ask_price,
     ask_t, ask_touch, ask_weight, flaw_t, request_t, touched_fit, touched_t,
 )
@@ -20,7 +20,7 @@ from record cimport need_t, record_remake, record_t
 from rules cimport LIMITS_MAX, POOLS_MAX, limit_t, rules_plan, rules_t
 from wait cimport wait_search, wait_t
 from window cimport (
-    BUCKET, NEVER, SLIDING, seen_t, slot_t, sliding_room, window_charge, window_t, window_times, window_used,
+    BUCKET, NEVER, SLIDING, seen_t, slot_t, sliding_room, window_charge, window_times, window_used,
 )
 from log cimport entry_t
 

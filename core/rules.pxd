@@ -5,11 +5,11 @@ version may read it without a lock; a new version is a new object.
 Names are resolved to indices, sets to bit masks (pools 32, meters and endpoints 64) or bit sets (models, tools), moments to
 microseconds. A `label` is the ledger's number for a name that outlives any catalog version: of a limit, a plan, a rule, a model.
 """
-from libc.stdint cimport INT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from amounts cimport ratio_t
 from names cimport NAME_ABSENT, bytes_match, name_t, names_get, names_t
-from window cimport NEVER, window_t
+from window cimport window_t
 from zone cimport schedule_holds, schedule_next, schedule_t, zone_t
 
 cdef enum:

@@ -14,7 +14,7 @@ done both are looked at. New pages are touched as they are filled, never all at 
 Invariants: a record is in exactly one place; `overflow` of a chunk is at least the number of records stored past it on their
 way from their home (255 sticks); while `old` exists its chunks below `moved` are empty.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from amounts cimport ctz
