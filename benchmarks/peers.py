@@ -1,7 +1,7 @@
 """The limiters on PyPI that run beside ours, each as its manual shows it: in memory, one limit, one key an account.
 
-They read their own clocks, so their time is the real one. The windows are so long and the limits so high that nothing is refused, as
-for ours. The two that keep a log begin with as many charges alive in every log as ours do.
+They read their own clocks, so their time is the real one. The limits are so high that nothing is refused, as for ours. The window is a
+second: at the rate they are asked, their logs then hold some tens of charges, as ours do, and drop what is past, as ours do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from limits import RateLimitItemPerHour
+from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from pyrate_limiter import (
@@ -30,10 +30,9 @@ from throttled import MemoryStore, RateLimiterType, Throttled, per_duration
 from workload import LOGS, Way, account_id
 
 # Decisions timed together. Long enough for what a limiter does beside its calls: `limits` has a thread that looks through all logs
-# every 10 ms, and what is past is cleared by it. Our own clearing is part of our decisions, so its is part of its round.
-ROUND = 32_768
-UNITS = 10_000_000  # of the limit, in WINDOW_HOURS
-WINDOW_HOURS = 5
+# every 10 ms and clears what is past. Our own clearing is part of our decisions, so its is part of its round.
+ROUND = 16_384
+UNITS = 10_000_000  # of the limit, in one second
 NAMES = {
     "limits": "limits, moving window",
     "throttled-py": "throttled-py, GCRA",
@@ -78,7 +77,7 @@ class BucketPerAccount(BucketFactory):
     """pyrate-limiter leaves it to its users how names find their buckets: here, by a dict."""
 
     def __init__(self) -> None:
-        self._rates = [Rate(UNITS, Duration.HOUR * WINDOW_HOURS)]
+        self._rates = [Rate(UNITS, Duration.SECOND)]
         self._clock = MonotonicClock()
         self._buckets: dict[str, AbstractBucket] = {}
 
@@ -97,11 +96,11 @@ def peer(name: str, accounts_count: int) -> Iterator[Peer]:
     """One of NAMES, for as long as it is needed; its threads end with it."""
     if name == "limits":
         storage = MemoryStorage()
-        moving, item = MovingWindowRateLimiter(storage), RateLimitItemPerHour(UNITS, WINDOW_HOURS)
+        moving, item = MovingWindowRateLimiter(storage), RateLimitItemPerSecond(UNITS)
         yield Peer(name, functools.partial(moving.hit, item), bool, lambda: storage.timer.join())
         storage.timer.join()
     elif name == "throttled-py":
-        quota = per_duration(timedelta(hours=WINDOW_HOURS), UNITS, burst=UNITS)
+        quota = per_duration(timedelta(seconds=1), UNITS, burst=UNITS)
         store = MemoryStore(options={"MAX_SIZE": accounts_count})
         gcra = Throttled(using=RateLimiterType.GCRA.value, quota=quota, store=store)
         yield Peer(name, gcra.limit, lambda result: not result.limited, lambda: None)
