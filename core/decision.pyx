@@ -133,7 +133,7 @@ cdef class Decision:
         cdef Rules rules = self._wording
         if self._verdict == ALLOWED or rules is None:
             return None
-        refusal = dict(rules.spec.refusals)[self._verdict]
+        refusal = rules.refusals[self._verdict]
         number, unit = 0, ""
         if self._limit != NULL:
             limit = rules.limits[self._limit.index]

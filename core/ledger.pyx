@@ -22,6 +22,11 @@ cdef bytes id_sought(str account):
     return account.encode("utf-8", "surrogatepass")
 
 
+cdef void answer_unknown(answer_t* answer) noexcept nogil:
+    answer_begin(answer)
+    answer.verdict, answer.rule = ACCOUNT_UNKNOWN, RULE_ACCOUNT
+
+
 @cython.final
 cdef class Ledger:
     """Accounts and catalogs. Times are int microseconds since the epoch; `hash_key` is 16 secret random bytes."""
@@ -80,6 +85,7 @@ cdef class Ledger:
         cdef Rules rules = Rules.__new__(Rules)
         cdef int number
         rules.name, rules.version, rules.spec = spec.name, version, spec
+        rules.refusals = dict(spec.refusals)
         rules._kept, rules._blocks = [], []
         rules.c.serial = next_serial()
         rules.build(spec, self._labels)
@@ -257,8 +263,7 @@ cdef class Ledger:
             &self._table, request.account.at, request.account.size, self.account_hash(request))
         cdef int outcome
         if where == NULL:
-            answer_begin(answer)
-            answer.verdict, answer.rule = ACCOUNT_UNKNOWN, RULE_ACCOUNT
+            answer_unknown(answer)
             catalog[0] = -1
             counters_add(&self._counters, counter_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
             return DECIDED
@@ -300,6 +305,15 @@ cdef class Ledger:
             decision._wording = <Rules>self._rules[self._wording]
         return decision
 
+    cdef object deliver(self, Decision decision, int outcome, const answer_t* answer, int catalog):
+        """The decision with its answer. Raises the InvalidArgument that stopped it."""
+        if outcome == DECIDED:
+            outcome = decision.take(answer)
+        made = self.finish(decision, outcome, answer.past_draw, catalog)
+        if outcome != DECIDED:
+            raise made
+        return made
+
     cdef object past_range(self, Request request, int draw):
         meter, amount = list(request.draws.items())[draw] if request.c.draw_count else ("the default meter", 1)
         return InvalidArgument(f"draws[{draw}].amount", amount, f"at most 10^12 units; of {meter} this is more")
@@ -312,12 +326,7 @@ cdef class Ledger:
         pthread_mutex_lock(&self._mutex)
         outcome = self.run(&request.c, now, &answer, &catalog)
         pthread_mutex_unlock(&self._mutex)
-        if outcome == DECIDED:
-            outcome = decision.take(&answer)
-        made = self.finish(decision, outcome, answer.past_draw, catalog)
-        if outcome != DECIDED:
-            raise made
-        return made
+        return self.deliver(decision, outcome, &answer, catalog)
 
     cpdef object peek(self, Request request, int64_t now):
         """What admit would say. Decides on a copy of the record, so that nothing can change, and is not counted."""
@@ -328,20 +337,14 @@ cdef class Ledger:
         pthread_mutex_lock(&self._mutex)
         where = self.find(request._account)
         if where == NULL:
-            answer_begin(&answer)
-            answer.verdict, answer.rule = ACCOUNT_UNKNOWN, RULE_ACCOUNT
+            answer_unknown(&answer)
         else:
             catalog = where[0].catalog
             copy = record_copy(where[0])
             outcome = decide(self._catalogs[catalog], &copy, &request.c, now, &answer) if copy != NULL else NO_MEMORY
         pthread_mutex_unlock(&self._mutex)
         free(copy)
-        if outcome == DECIDED:
-            outcome = decision.take(&answer)
-        made = self.finish(decision, outcome, answer.past_draw, catalog)
-        if outcome != DECIDED:
-            raise made
-        return made
+        return self.deliver(decision, outcome, &answer, catalog)
 
     cdef void fetch(self, request_t** group, int count) noexcept nogil:
         """Hash a group's accounts and have the processor fetch what they need, step by step: chunks, records' heads, the rest of them."""

@@ -10,7 +10,7 @@ remade in a new block and slots that say nothing any more are left out.
 Limits and weights are not in it: they are the plan's, so that an upgrade acts at once and keeps what was drawn.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy
 
 from log cimport ENTRIES_MIN, entry_t

@@ -11,6 +11,7 @@ cdef class Rules:
     cdef readonly str version
     cdef readonly object spec       # the CatalogSpec
     cdef tuple limits               # LimitSpec of every limit, by limit_t.index
+    cdef dict refusals              # Verdict number -> RefusalSpec
     cdef list plan_names            # in the spec's order
     cdef list _kept                 # bytes objects that the names point into
     cdef list _blocks               # addresses of what was allocated
