@@ -28,9 +28,13 @@ class Override(google.protobuf.message.Message):
     LIMIT_ID_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     limit_id: builtins.str
-    """A limit id of the account's catalog; an unknown one is INVALID_ARGUMENT, one that the plan lacks sleeps."""
+    """The id of a limit, burst or concurrency limit of any plan of the account's catalog; another one is INVALID_ARGUMENT. One that
+    the account's plan lacks sleeps until the account comes to a plan that has it.
+    """
     limit: builtins.int
-    """In place of the plan's: whole units, 0 to 1,000,000,000,000. 0 blocks."""
+    """In place of the plan's: whole units, for a burst of its depth, for concurrency of holds, whatever the time of the week; 0 to
+    1,000,000,000,000. 0 blocks: LIMIT_EXHAUSTED or CONCURRENCY without a wait.
+    """
     def __init__(
         self,
         *,
@@ -70,7 +74,7 @@ class Account(google.protobuf.message.Message):
     """When the subscription ends, Unix milliseconds; 0 = it has no end."""
     @property
     def overrides(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Override]:
-        """Limits of its own, each limit_id once. Not served yet: INVALID_ARGUMENT unless empty."""
+        """Limits of its own, at most 16, each limit_id once. PutAccount replaces all of them; none = as the plan says."""
 
     def __init__(
         self,
@@ -454,6 +458,143 @@ class CheckCatalogResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["problems", b"problems", "warnings", b"warnings"]) -> None: ...
 
 global___CheckCatalogResponse = CheckCatalogResponse
+
+@typing.final
+class SetCapacityRequest(google.protobuf.message.Message):
+    """How much there is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACTOR_MICRO_FIELD_NUMBER: builtins.int
+    factor_micro: builtins.int
+    """What part of their concurrency limits accounts may have, in millionths: 0 to 1,000,000, which is all of it and the default at
+    start. Limits are multiplied by it and rounded down, but 1 remains of each. Absent: INVALID_ARGUMENT.
+    """
+    def __init__(
+        self,
+        *,
+        factor_micro: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_factor_micro", b"_factor_micro", "factor_micro", b"factor_micro"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_factor_micro", b"_factor_micro", "factor_micro", b"factor_micro"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_factor_micro", b"_factor_micro"]) -> typing.Literal["factor_micro"] | None: ...
+
+global___SetCapacityRequest = SetCapacityRequest
+
+@typing.final
+class GetCapacityRequest(google.protobuf.message.Message):
+    """The only one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___GetCapacityRequest = GetCapacityRequest
+
+@typing.final
+class CapacityState(google.protobuf.message.Message):
+    """The capacity factor in force."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACTOR_MICRO_FIELD_NUMBER: builtins.int
+    factor_micro: builtins.int
+    """In millionths."""
+    def __init__(
+        self,
+        *,
+        factor_micro: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["factor_micro", b"factor_micro"]) -> None: ...
+
+global___CapacityState = CapacityState
+
+@typing.final
+class AdjustUsageRequest(google.protobuf.message.Message):
+    """What to move, and why."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    POOL_FIELD_NUMBER: builtins.int
+    LIMIT_ID_FIELD_NUMBER: builtins.int
+    MICRO_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    account: builtins.str
+    """1 to 256 bytes."""
+    pool: builtins.str
+    """A pool of the account's plan: every limit of the pool is moved. Either this or limit_id."""
+    limit_id: builtins.str
+    """A limit of the account's plan: it alone is moved. Either this or pool."""
+    micro: builtins.int
+    """Micro-units. Above 0: taken, that is charged now, even past a limit. Below 0: given back, the latest use first, at most what
+    counts now; a burst gives nothing back: with a pool it is passed over, by its own limit_id it is INVALID_ARGUMENT. Not 0, and
+    10^18 (10^12 units) at most either way.
+    """
+    reason: builtins.str
+    """For whoever asks later: 1 to 512 bytes. The server's log has it, beside account and amount."""
+    def __init__(
+        self,
+        *,
+        account: builtins.str = ...,
+        pool: builtins.str = ...,
+        limit_id: builtins.str = ...,
+        micro: builtins.int = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account", "limit_id", b"limit_id", "micro", b"micro", "pool", b"pool", "reason", b"reason"]) -> None: ...
+
+global___AdjustUsageRequest = AdjustUsageRequest
+
+@typing.final
+class Movement(google.protobuf.message.Message):
+    """What one limit was moved by."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LIMIT_ID_FIELD_NUMBER: builtins.int
+    MICRO_FIELD_NUMBER: builtins.int
+    limit_id: builtins.str
+    """The limit's id."""
+    micro: builtins.int
+    """Micro-units: above 0 taken, below 0 given back."""
+    def __init__(
+        self,
+        *,
+        limit_id: builtins.str = ...,
+        micro: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limit_id", b"limit_id", "micro", b"micro"]) -> None: ...
+
+global___Movement = Movement
+
+@typing.final
+class AdjustUsageResponse(google.protobuf.message.Message):
+    """What was moved."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MOVED_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
+    @property
+    def moved(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Movement]:
+        """Limit by limit, in the catalog's order; what did not move is left out."""
+
+    @property
+    def limits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[quota.v1.quota_pb2.LimitState]:
+        """The limits that moved, as they stand after it."""
+
+    def __init__(
+        self,
+        *,
+        moved: collections.abc.Iterable[global___Movement] | None = ...,
+        limits: collections.abc.Iterable[quota.v1.quota_pb2.LimitState] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limits", b"limits", "moved", b"moved"]) -> None: ...
+
+global___AdjustUsageResponse = AdjustUsageResponse
 
 @typing.final
 class GetClockRequest(google.protobuf.message.Message):

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """Accounts, catalogs and the clock.
+    """Accounts, catalogs, capacity and the clock.
     """
 
     def __init__(self, channel):
@@ -75,6 +75,21 @@ class AdminServiceStub(object):
                 request_serializer=quota_dot_v1_dot_admin__pb2.CheckCatalogRequest.SerializeToString,
                 response_deserializer=quota_dot_v1_dot_admin__pb2.CheckCatalogResponse.FromString,
                 _registered_method=True)
+        self.SetCapacity = channel.unary_unary(
+                '/quota.v1.AdminService/SetCapacity',
+                request_serializer=quota_dot_v1_dot_admin__pb2.SetCapacityRequest.SerializeToString,
+                response_deserializer=quota_dot_v1_dot_admin__pb2.CapacityState.FromString,
+                _registered_method=True)
+        self.GetCapacity = channel.unary_unary(
+                '/quota.v1.AdminService/GetCapacity',
+                request_serializer=quota_dot_v1_dot_admin__pb2.GetCapacityRequest.SerializeToString,
+                response_deserializer=quota_dot_v1_dot_admin__pb2.CapacityState.FromString,
+                _registered_method=True)
+        self.AdjustUsage = channel.unary_unary(
+                '/quota.v1.AdminService/AdjustUsage',
+                request_serializer=quota_dot_v1_dot_admin__pb2.AdjustUsageRequest.SerializeToString,
+                response_deserializer=quota_dot_v1_dot_admin__pb2.AdjustUsageResponse.FromString,
+                _registered_method=True)
         self.GetClock = channel.unary_unary(
                 '/quota.v1.AdminService/GetClock',
                 request_serializer=quota_dot_v1_dot_admin__pb2.GetClockRequest.SerializeToString,
@@ -88,7 +103,7 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """Accounts, catalogs and the clock.
+    """Accounts, catalogs, capacity and the clock.
     """
 
     def PutAccount(self, request, context):
@@ -152,6 +167,29 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetCapacity(self, request, context):
+        """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
+        at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCapacity(self, request, context):
+        """Shows what SetCapacity has set. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdjustUsage(self, request, context):
+        """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+        such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetClock(self, request, context):
         """Shows the server's clock beside the wall clock. Changes nothing.
         """
@@ -210,6 +248,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=quota_dot_v1_dot_admin__pb2.CheckCatalogRequest.FromString,
                     response_serializer=quota_dot_v1_dot_admin__pb2.CheckCatalogResponse.SerializeToString,
             ),
+            'SetCapacity': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCapacity,
+                    request_deserializer=quota_dot_v1_dot_admin__pb2.SetCapacityRequest.FromString,
+                    response_serializer=quota_dot_v1_dot_admin__pb2.CapacityState.SerializeToString,
+            ),
+            'GetCapacity': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCapacity,
+                    request_deserializer=quota_dot_v1_dot_admin__pb2.GetCapacityRequest.FromString,
+                    response_serializer=quota_dot_v1_dot_admin__pb2.CapacityState.SerializeToString,
+            ),
+            'AdjustUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustUsage,
+                    request_deserializer=quota_dot_v1_dot_admin__pb2.AdjustUsageRequest.FromString,
+                    response_serializer=quota_dot_v1_dot_admin__pb2.AdjustUsageResponse.SerializeToString,
+            ),
             'GetClock': grpc.unary_unary_rpc_method_handler(
                     servicer.GetClock,
                     request_deserializer=quota_dot_v1_dot_admin__pb2.GetClockRequest.FromString,
@@ -229,7 +282,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """Accounts, catalogs and the clock.
+    """Accounts, catalogs, capacity and the clock.
     """
 
     @staticmethod
@@ -438,6 +491,87 @@ class AdminService(object):
             '/quota.v1.AdminService/CheckCatalog',
             quota_dot_v1_dot_admin__pb2.CheckCatalogRequest.SerializeToString,
             quota_dot_v1_dot_admin__pb2.CheckCatalogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCapacity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quota.v1.AdminService/SetCapacity',
+            quota_dot_v1_dot_admin__pb2.SetCapacityRequest.SerializeToString,
+            quota_dot_v1_dot_admin__pb2.CapacityState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCapacity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quota.v1.AdminService/GetCapacity',
+            quota_dot_v1_dot_admin__pb2.GetCapacityRequest.SerializeToString,
+            quota_dot_v1_dot_admin__pb2.CapacityState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdjustUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quota.v1.AdminService/AdjustUsage',
+            quota_dot_v1_dot_admin__pb2.AdjustUsageRequest.SerializeToString,
+            quota_dot_v1_dot_admin__pb2.AdjustUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,7 +24,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class AdminServiceStub:
-    """Accounts, catalogs and the clock."""
+    """Accounts, catalogs, capacity and the clock."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     PutAccount: grpc.UnaryUnaryMultiCallable[
@@ -83,6 +83,28 @@ class AdminServiceStub:
     ]
     """Says what LoadCatalog would find in the text. Changes nothing. OK also if the catalog is wrong."""
 
+    SetCapacity: grpc.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.SetCapacityRequest,
+        quota.v1.admin_pb2.CapacityState,
+    ]
+    """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
+    at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+    """
+
+    GetCapacity: grpc.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.GetCapacityRequest,
+        quota.v1.admin_pb2.CapacityState,
+    ]
+    """Shows what SetCapacity has set. Changes nothing."""
+
+    AdjustUsage: grpc.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.AdjustUsageRequest,
+        quota.v1.admin_pb2.AdjustUsageResponse,
+    ]
+    """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+    such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
+    """
+
     GetClock: grpc.UnaryUnaryMultiCallable[
         quota.v1.admin_pb2.GetClockRequest,
         quota.v1.admin_pb2.ClockState,
@@ -98,7 +120,7 @@ class AdminServiceStub:
     """
 
 class AdminServiceAsyncStub:
-    """Accounts, catalogs and the clock."""
+    """Accounts, catalogs, capacity and the clock."""
 
     PutAccount: grpc.aio.UnaryUnaryMultiCallable[
         quota.v1.admin_pb2.PutAccountRequest,
@@ -156,6 +178,28 @@ class AdminServiceAsyncStub:
     ]
     """Says what LoadCatalog would find in the text. Changes nothing. OK also if the catalog is wrong."""
 
+    SetCapacity: grpc.aio.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.SetCapacityRequest,
+        quota.v1.admin_pb2.CapacityState,
+    ]
+    """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
+    at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+    """
+
+    GetCapacity: grpc.aio.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.GetCapacityRequest,
+        quota.v1.admin_pb2.CapacityState,
+    ]
+    """Shows what SetCapacity has set. Changes nothing."""
+
+    AdjustUsage: grpc.aio.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.AdjustUsageRequest,
+        quota.v1.admin_pb2.AdjustUsageResponse,
+    ]
+    """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+    such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
+    """
+
     GetClock: grpc.aio.UnaryUnaryMultiCallable[
         quota.v1.admin_pb2.GetClockRequest,
         quota.v1.admin_pb2.ClockState,
@@ -171,7 +215,7 @@ class AdminServiceAsyncStub:
     """
 
 class AdminServiceServicer(metaclass=abc.ABCMeta):
-    """Accounts, catalogs and the clock."""
+    """Accounts, catalogs, capacity and the clock."""
 
     @abc.abstractmethod
     def PutAccount(
@@ -244,6 +288,34 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.admin_pb2.CheckCatalogResponse, collections.abc.Awaitable[quota.v1.admin_pb2.CheckCatalogResponse]]:
         """Says what LoadCatalog would find in the text. Changes nothing. OK also if the catalog is wrong."""
+
+    @abc.abstractmethod
+    def SetCapacity(
+        self,
+        request: quota.v1.admin_pb2.SetCapacityRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[quota.v1.admin_pb2.CapacityState, collections.abc.Awaitable[quota.v1.admin_pb2.CapacityState]]:
+        """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
+        at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+        """
+
+    @abc.abstractmethod
+    def GetCapacity(
+        self,
+        request: quota.v1.admin_pb2.GetCapacityRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[quota.v1.admin_pb2.CapacityState, collections.abc.Awaitable[quota.v1.admin_pb2.CapacityState]]:
+        """Shows what SetCapacity has set. Changes nothing."""
+
+    @abc.abstractmethod
+    def AdjustUsage(
+        self,
+        request: quota.v1.admin_pb2.AdjustUsageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[quota.v1.admin_pb2.AdjustUsageResponse, collections.abc.Awaitable[quota.v1.admin_pb2.AdjustUsageResponse]]:
+        """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+        such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
+        """
 
     @abc.abstractmethod
     def GetClock(

@@ -7,13 +7,20 @@ Times are Unix milliseconds (`..._at_ms`) or durations in milliseconds (`..._ms`
 1 unit = 1,000,000); meter amounts are whole units. Names of accounts are 1 to 256 bytes of UTF-8 and compared byte by byte;
 names of models, tools, endpoints and meters are at most 256 bytes, and models and tools match without regard to ASCII case.
 
-A refusal is an answer, not an error: it comes with status OK and a verdict. A status other than OK means that nothing was
-decided and nothing was charged:
+A refusal is an answer, not an error: it comes with status OK and a verdict. With these statuses nothing was decided, nothing
+was charged and nothing given back:
   INVALID_ARGUMENT    a field is out of its range, or the bytes are no such message; the text names field, value and what is
                       allowed. Do not retry.
-  UNIMPLEMENTED       this server does not serve the method yet. Do not retry.
+  ALREADY_EXISTS      the request_id is remembered with other content. Do not retry; take another id.
+  NOT_FOUND           Settle, Renew: the id is not known (any more); GetUsage: there is no such account. Do not retry.
+  FAILED_PRECONDITION Renew: the hold has ended, or there was none. Do not retry.
+  UNIMPLEMENTED       this server does not serve the method. Do not retry.
   RESOURCE_EXHAUSTED  the message is larger than the server's `message_bytes_max`. Send less at once.
-  UNAVAILABLE         the server is starting, stopping or cannot be reached. Retry with a backoff.
+These come about on the way, and whether the call was served is not known:
+  DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE
+                      Send the very same message again, after a backoff: with a request_id it is served once, however often
+                      it arrives. What was charged, and a hold that was opened, stay although nobody heard of them.
+`docs/streaming.md` shows a call from beginning to end.
 """
 
 import builtins
@@ -71,9 +78,9 @@ class _VerdictEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTy
     BURST: _Verdict.ValueType  # 15
     """Requests come faster than the plan's pace."""
     CONCURRENCY: _Verdict.ValueType  # 16
-    """Too many requests are in flight."""
+    """Too many holds are open: `rule` names the concurrency limit, or `account.holds` for the server's own `holds_max`."""
     OVERLOADED: _Verdict.ValueType  # 17
-    """The platform is at its capacity."""
+    """The hold would fit the plan, but not what the platform leaves of it now (SetCapacity). `rule` names the concurrency limit."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """Yes, or why not. When several refusals apply, the first in this order is given. The numbers themselves are no precedence."""
@@ -111,9 +118,9 @@ LIMIT_EXHAUSTED: Verdict.ValueType  # 14
 BURST: Verdict.ValueType  # 15
 """Requests come faster than the plan's pace."""
 CONCURRENCY: Verdict.ValueType  # 16
-"""Too many requests are in flight."""
+"""Too many holds are open: `rule` names the concurrency limit, or `account.holds` for the server's own `holds_max`."""
 OVERLOADED: Verdict.ValueType  # 17
-"""The platform is at its capacity."""
+"""The hold would fit the plan, but not what the platform leaves of it now (SetCapacity). `rule` names the concurrency limit."""
 global___Verdict = Verdict
 
 class _Mode:
@@ -125,8 +132,8 @@ class _ModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeW
     ENFORCE: _Mode.ValueType  # 0
     """A request that does not fit is refused."""
     RECORD: _Mode.ValueType  # 1
-    """The use already happened: it is charged past any limit, and refused only by the verdicts before AMOUNT_TOO_LARGE.
-    Not served yet: INVALID_ARGUMENT.
+    """The use already happened: it is charged past any limit (debt), and refused only by the verdicts before AMOUNT_TOO_LARGE.
+    Its hold takes a place unchecked; where `holds_max` are open it is charged without a hold.
     """
 
 class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
@@ -135,8 +142,8 @@ class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
 ENFORCE: Mode.ValueType  # 0
 """A request that does not fit is refused."""
 RECORD: Mode.ValueType  # 1
-"""The use already happened: it is charged past any limit, and refused only by the verdicts before AMOUNT_TOO_LARGE.
-Not served yet: INVALID_ARGUMENT.
+"""The use already happened: it is charged past any limit (debt), and refused only by the verdicts before AMOUNT_TOO_LARGE.
+Its hold takes a place unchecked; where `holds_max` are open it is charged without a hold.
 """
 global___Mode = Mode
 
@@ -151,7 +158,9 @@ class _OutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTy
     COMMIT: _Outcome.ValueType  # 1
     """It was served: what was charged stays, corrected by `draws`."""
     CANCEL: _Outcome.ValueType  # 2
-    """It was not served: what was charged is given back."""
+    """It was not served: what was charged is given back, as far as it has not left its window. What a prompt was charged is given
+    back if no other call has joined the prompt since.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How a held request ended."""
@@ -161,7 +170,9 @@ OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
 COMMIT: Outcome.ValueType  # 1
 """It was served: what was charged stays, corrected by `draws`."""
 CANCEL: Outcome.ValueType  # 2
-"""It was not served: what was charged is given back."""
+"""It was not served: what was charged is given back, as far as it has not left its window. What a prompt was charged is given
+back if no other call has joined the prompt since.
+"""
 global___Outcome = Outcome
 
 @typing.final
@@ -349,19 +360,31 @@ class AdmitRequest(google.protobuf.message.Message):
     mode: global___Mode.ValueType
     """Whether limits are enforced. An unknown number: INVALID_ARGUMENT."""
     request_id: builtins.str
-    """Makes Admit idempotent: the same id with the same content is answered alike and charged once. Empty = no id. At most 256
-    bytes. Not served yet: INVALID_ARGUMENT unless empty.
+    """Makes Admit idempotent, and the request settleable. Chosen by the caller, at most 256 bytes, compared within the account.
+    Empty = no id. An ALLOWED request's id is remembered until 120 s after its admission, its hold's end or its settlement,
+    whichever is last; meanwhile the same content (every field but `explain`) is answered alike: verdict, model, charges, weight
+    and catalog as at first, `limits` and `hold_expires_at_ms` as of now. Other content is ALREADY_EXISTS. Ids with an open hold
+    are never forgotten; of the others an account keeps the server's `request_ids_max` (default 256): past that the one whose
+    time is up first is forgotten early and would be decided anew; the metric quotad_request_ids_forgotten_total counts it.
     """
     prompt_id: builtins.str
-    """The prompt this call belongs to: the calls of one prompt cost one prompt together. Empty = the call stands alone. At most
-    256 bytes. Not served yet: INVALID_ARGUMENT unless empty.
+    """The prompt this call belongs to: with it, meters that the catalog marks `per_prompt` must be drawn 0 or 1, and cost one unit
+    (times the weight) for all calls of the prompt together. The first call pays; later ones pay only what a heavier weight adds,
+    and pass although a limit that they would not be charged to is used up. A prompt ends when the plan's `prompt_idle` (default
+    10 minutes) has passed since its last call, or with the plan's last `calls_per_prompt`; the next call begins a new one. An
+    account has at most `prompts_max` (default 64) open: past that the one unused for longest is forgotten, and its next call
+    pays anew. Empty = the call stands alone. At most 256 bytes.
     """
     hold_ms: builtins.int
-    """Opens a hold for so long, at most 3,600,000 ms; it takes a place in the plan's concurrency and needs a request_id. 0 = no
-    hold. Not served yet: INVALID_ARGUMENT unless 0.
+    """Opens a hold for so long: 1 to the server's `hold_ms_max`, which is 3,600,000 or less. A hold takes a place in each
+    concurrency limit of the plan that its model counts for, until it is settled or its time is over. Needs a request_id, else
+    INVALID_ARGUMENT. 0 = as long as the plan's `hold_default` says if there is a request_id and the plan says so, otherwise no
+    hold; then no place is taken and none is looked for.
     """
     client: builtins.str
-    """The device or user behind the account, at most 256 bytes; does not change the decision. Empty = not told."""
+    """The device or user behind the account, at most 256 bytes; does not change the decision, but belongs to the content that a
+    request_id stands for. Empty = not told.
+    """
     explain: builtins.bool
     """List in `limits` every limit touched, also those with room."""
     @property
@@ -427,7 +450,9 @@ class AdmitResponse(google.protobuf.message.Message):
     resets_at_ms: builtins.int
     """The decision's moment plus that wait, Unix milliseconds. Absent where there is no wait, and where it is a hint."""
     hold_expires_at_ms: builtins.int
-    """When the hold closes by itself, Unix milliseconds. Absent if none was opened."""
+    """When the hold closes by itself, Unix milliseconds, rounded up; in an answer given again, with the renewals since, and also
+    when it has ended. Absent if none was opened (Peek: would be).
+    """
     @property
     def charged(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Charge]:
         """What was charged (Peek: what would be), by pool; only what is above 0. Empty on refusal."""
@@ -500,7 +525,7 @@ class ItemError(google.protobuf.message.Message):
     FIELD_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     code: builtins.int
-    """The gRPC status that the item alone would have had: 3 = INVALID_ARGUMENT."""
+    """The gRPC status that the item alone would have had: 3 = INVALID_ARGUMENT, 6 = ALREADY_EXISTS."""
     field: builtins.str
     """The field at fault, such as `account`. Empty if it is none in particular."""
     message: builtins.str
@@ -530,7 +555,7 @@ class AdmitResult(google.protobuf.message.Message):
 
     @property
     def error(self) -> global___ItemError:
-        """The item is out of range; nothing was charged for it."""
+        """The item is out of range, or its request_id is taken; nothing was charged for it."""
 
     def __init__(
         self,
@@ -582,8 +607,9 @@ class SettleRequest(google.protobuf.message.Message):
     """COMMIT or CANCEL; anything else is INVALID_ARGUMENT."""
     @property
     def draws(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Draw]:
-        """The whole actual use, for COMMIT: a meter left out counts 0; none at all keeps the charge. Priced by the catalog, plan and
-        weight of the admission.
+        """The whole actual use, for COMMIT: a meter left out counts 0; none at all keeps the charge as it is. INVALID_ARGUMENT with
+        CANCEL. Priced by the catalog, plan and weight of the admission. What is more than was charged is charged now, past any
+        limit; what is less is given back. Meters that fold into the request's prompt are 0 or 1.
         """
 
     def __init__(
@@ -608,7 +634,9 @@ class SettleResponse(google.protobuf.message.Message):
     REFUNDED_FIELD_NUMBER: builtins.int
     LATE_FIELD_NUMBER: builtins.int
     late: builtins.bool
-    """The hold had closed by itself, or there was none."""
+    """The hold had closed by itself, or there was none: meanwhile more may have been in flight than the plan allows. The use is
+    settled all the same.
+    """
     @property
     def charged(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Charge]:
         """Charged on top, by pool, now and even past a limit; only what is above 0."""
@@ -616,7 +644,7 @@ class SettleResponse(google.protobuf.message.Message):
     @property
     def refunded(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Charge]:
         """Given back, by pool: the most that any of the pool's limits got back. Only what is above 0: what has left its window
-        already is not given back.
+        already is not given back, and a bucket (`burst`) gives nothing back.
         """
 
     def __init__(
@@ -644,7 +672,7 @@ class RenewRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """The id of the admission; 1 to 256 bytes."""
     hold_ms: builtins.int
-    """The hold is to last so long from now: 1 to 3,600,000 ms."""
+    """The hold is to last so long from now: 1 to the server's `hold_ms_max`, which is 3,600,000 or less."""
     def __init__(
         self,
         *,
@@ -664,7 +692,7 @@ class RenewResponse(google.protobuf.message.Message):
 
     HOLD_EXPIRES_AT_MS_FIELD_NUMBER: builtins.int
     hold_expires_at_ms: builtins.int
-    """When the hold closes by itself, Unix milliseconds; never before what was promised earlier."""
+    """When the hold closes by itself, Unix milliseconds, rounded up; never before what was promised earlier."""
     def __init__(
         self,
         *,
@@ -694,7 +722,7 @@ global___GetUsageRequest = GetUsageRequest
 
 @typing.final
 class OpenHold(google.protobuf.message.Message):
-    """A request in flight. Not served yet."""
+    """A request in flight: a hold that is open."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -710,10 +738,10 @@ class OpenHold(google.protobuf.message.Message):
     admitted_at_ms: builtins.int
     """When it was admitted, Unix milliseconds."""
     expires_at_ms: builtins.int
-    """When the hold closes by itself, Unix milliseconds."""
+    """When the hold closes by itself, Unix milliseconds, rounded up."""
     @property
     def charged(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Charge]:
-        """What it was charged, by pool."""
+        """What it was charged at its admission, by pool."""
 
     def __init__(
         self,
@@ -730,7 +758,7 @@ global___OpenHold = OpenHold
 
 @typing.final
 class ConcurrencyState(google.protobuf.message.Message):
-    """One concurrency limit as it stands. Not served yet."""
+    """One concurrency limit as it stands."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -740,9 +768,11 @@ class ConcurrencyState(google.protobuf.message.Message):
     id: builtins.str
     """The id of the limit in the catalog."""
     limit: builtins.int
-    """Requests that may be in flight now."""
+    """Holds that may be open now: what the plan says at this time of the week, or the account's override, times the platform's
+    capacity factor, rounded down but at least 1; 0 if an override says 0.
+    """
     in_flight: builtins.int
-    """Requests that are in flight now; may be above the limit after it was lowered."""
+    """Open holds that count; above the limit after it was lowered, and by RECORD."""
     def __init__(
         self,
         *,
@@ -817,11 +847,11 @@ class Usage(google.protobuf.message.Message):
 
     @property
     def holds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OpenHold]:
-        """Requests in flight, the oldest first. Not served yet: always empty."""
+        """Open holds, the oldest first; at most the server's `holds_max`."""
 
     @property
     def concurrency(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConcurrencyState]:
-        """Every concurrency limit of the plan. Not served yet: always empty."""
+        """Every concurrency limit of the plan that limits now, in the catalog's order."""
 
     @property
     def measures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Measure]:

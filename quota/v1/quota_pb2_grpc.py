@@ -72,9 +72,11 @@ class QuotaServiceServicer(object):
     """
 
     def Admit(self, request, context):
-        """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none.
-        Not idempotent without a request_id: each call that is allowed is charged. A deadline that passes on the way back leaves
-        the charge. A refused request changes nothing and is not remembered.
+        """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none. A refused request
+        changes nothing and is not remembered, not even its request_id: sent again it is decided afresh.
+        Idempotent with a request_id, for as long as that is remembered (see AdmitRequest.request_id): the same id with the same
+        content gets the first answer again and is charged once; with other content it is ALREADY_EXISTS. Without a request_id each
+        call that is allowed is charged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,7 +84,8 @@ class QuotaServiceServicer(object):
 
     def AdmitBatch(self, request, context):
         """Decides many requests, each on its own and in order: a later one sees what the earlier ones charged. An item that is out
-        of range is answered in its place with an error, and the others go on. Idempotence is that of Admit, item by item.
+        of range, or whose request_id is taken, is answered in its place with an error, and the others go on. Idempotence is that of
+        Admit, item by item, also within one batch.
         INVALID_ARGUMENT for the whole call only if it holds more than `batch_items_max` items (default 10,000); then none of
         them was looked at.
         """
@@ -91,24 +94,27 @@ class QuotaServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Peek(self, request, context):
-        """Says what Admit would say at this moment. Changes nothing and starts no window, so it may be repeated at will.
+        """Says what Admit would say at this moment. Changes nothing, starts no window and opens no hold, so it may be repeated at
+        will. With a request_id that is remembered it repeats the first answer, as Admit would.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Settle(self, request, context):
-        """Closes a hold with what was really used. Idempotent: the second Settle of an id gives the first one's answer.
-        NOT_FOUND if the id is not known (any more), ALREADY_EXISTS if it was settled with other content.
-        Not served yet: UNIMPLEMENTED.
+        """Says how a request ended, and closes its hold at once. It may also be sent for an id that has no hold, or whose hold has
+        closed by itself, for as long as the id is remembered.
+        Idempotent: another Settle of the id with the same content gives the first one's answer and moves nothing, until 120 s after
+        the first. ALREADY_EXISTS if the id was settled with other content, NOT_FOUND if it is not known (any more).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
-        """Keeps a hold alive. Never shortens it, so it may be repeated. NOT_FOUND if the id is not known, FAILED_PRECONDITION if its
-        hold has ended. Not served yet: UNIMPLEMENTED.
+        """Keeps a hold open for longer. Never shortens it, so it may be repeated at will; renew when a third of the time has passed,
+        and one lost call does no harm. NOT_FOUND if the id is not known (any more), FAILED_PRECONDITION if its hold has ended or
+        there was none: its place may be somebody else's by now, and only another Admit gets one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -7,13 +7,20 @@ Times are Unix milliseconds (`..._at_ms`) or durations in milliseconds (`..._ms`
 1 unit = 1,000,000); meter amounts are whole units. Names of accounts are 1 to 256 bytes of UTF-8 and compared byte by byte;
 names of models, tools, endpoints and meters are at most 256 bytes, and models and tools match without regard to ASCII case.
 
-A refusal is an answer, not an error: it comes with status OK and a verdict. A status other than OK means that nothing was
-decided and nothing was charged:
+A refusal is an answer, not an error: it comes with status OK and a verdict. With these statuses nothing was decided, nothing
+was charged and nothing given back:
   INVALID_ARGUMENT    a field is out of its range, or the bytes are no such message; the text names field, value and what is
                       allowed. Do not retry.
-  UNIMPLEMENTED       this server does not serve the method yet. Do not retry.
+  ALREADY_EXISTS      the request_id is remembered with other content. Do not retry; take another id.
+  NOT_FOUND           Settle, Renew: the id is not known (any more); GetUsage: there is no such account. Do not retry.
+  FAILED_PRECONDITION Renew: the hold has ended, or there was none. Do not retry.
+  UNIMPLEMENTED       this server does not serve the method. Do not retry.
   RESOURCE_EXHAUSTED  the message is larger than the server's `message_bytes_max`. Send less at once.
-  UNAVAILABLE         the server is starting, stopping or cannot be reached. Retry with a backoff.
+These come about on the way, and whether the call was served is not known:
+  DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE
+                      Send the very same message again, after a backoff: with a request_id it is served once, however often
+                      it arrives. What was charged, and a hold that was opened, stay although nobody heard of them.
+`docs/streaming.md` shows a call from beginning to end.
 """
 
 import abc
@@ -38,9 +45,11 @@ class QuotaServiceStub:
         quota.v1.quota_pb2.AdmitRequest,
         quota.v1.quota_pb2.AdmitResponse,
     ]
-    """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none.
-    Not idempotent without a request_id: each call that is allowed is charged. A deadline that passes on the way back leaves
-    the charge. A refused request changes nothing and is not remembered.
+    """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none. A refused request
+    changes nothing and is not remembered, not even its request_id: sent again it is decided afresh.
+    Idempotent with a request_id, for as long as that is remembered (see AdmitRequest.request_id): the same id with the same
+    content gets the first answer again and is charged once; with other content it is ALREADY_EXISTS. Without a request_id each
+    call that is allowed is charged.
     """
 
     AdmitBatch: grpc.UnaryUnaryMultiCallable[
@@ -48,7 +57,8 @@ class QuotaServiceStub:
         quota.v1.quota_pb2.AdmitBatchResponse,
     ]
     """Decides many requests, each on its own and in order: a later one sees what the earlier ones charged. An item that is out
-    of range is answered in its place with an error, and the others go on. Idempotence is that of Admit, item by item.
+    of range, or whose request_id is taken, is answered in its place with an error, and the others go on. Idempotence is that of
+    Admit, item by item, also within one batch.
     INVALID_ARGUMENT for the whole call only if it holds more than `batch_items_max` items (default 10,000); then none of
     them was looked at.
     """
@@ -57,23 +67,27 @@ class QuotaServiceStub:
         quota.v1.quota_pb2.AdmitRequest,
         quota.v1.quota_pb2.AdmitResponse,
     ]
-    """Says what Admit would say at this moment. Changes nothing and starts no window, so it may be repeated at will."""
+    """Says what Admit would say at this moment. Changes nothing, starts no window and opens no hold, so it may be repeated at
+    will. With a request_id that is remembered it repeats the first answer, as Admit would.
+    """
 
     Settle: grpc.UnaryUnaryMultiCallable[
         quota.v1.quota_pb2.SettleRequest,
         quota.v1.quota_pb2.SettleResponse,
     ]
-    """Closes a hold with what was really used. Idempotent: the second Settle of an id gives the first one's answer.
-    NOT_FOUND if the id is not known (any more), ALREADY_EXISTS if it was settled with other content.
-    Not served yet: UNIMPLEMENTED.
+    """Says how a request ended, and closes its hold at once. It may also be sent for an id that has no hold, or whose hold has
+    closed by itself, for as long as the id is remembered.
+    Idempotent: another Settle of the id with the same content gives the first one's answer and moves nothing, until 120 s after
+    the first. ALREADY_EXISTS if the id was settled with other content, NOT_FOUND if it is not known (any more).
     """
 
     Renew: grpc.UnaryUnaryMultiCallable[
         quota.v1.quota_pb2.RenewRequest,
         quota.v1.quota_pb2.RenewResponse,
     ]
-    """Keeps a hold alive. Never shortens it, so it may be repeated. NOT_FOUND if the id is not known, FAILED_PRECONDITION if its
-    hold has ended. Not served yet: UNIMPLEMENTED.
+    """Keeps a hold open for longer. Never shortens it, so it may be repeated at will; renew when a third of the time has passed,
+    and one lost call does no harm. NOT_FOUND if the id is not known (any more), FAILED_PRECONDITION if its hold has ended or
+    there was none: its place may be somebody else's by now, and only another Admit gets one.
     """
 
     GetUsage: grpc.UnaryUnaryMultiCallable[
@@ -89,9 +103,11 @@ class QuotaServiceAsyncStub:
         quota.v1.quota_pb2.AdmitRequest,
         quota.v1.quota_pb2.AdmitResponse,
     ]
-    """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none.
-    Not idempotent without a request_id: each call that is allowed is charged. A deadline that passes on the way back leaves
-    the charge. A refused request changes nothing and is not remembered.
+    """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none. A refused request
+    changes nothing and is not remembered, not even its request_id: sent again it is decided afresh.
+    Idempotent with a request_id, for as long as that is remembered (see AdmitRequest.request_id): the same id with the same
+    content gets the first answer again and is charged once; with other content it is ALREADY_EXISTS. Without a request_id each
+    call that is allowed is charged.
     """
 
     AdmitBatch: grpc.aio.UnaryUnaryMultiCallable[
@@ -99,7 +115,8 @@ class QuotaServiceAsyncStub:
         quota.v1.quota_pb2.AdmitBatchResponse,
     ]
     """Decides many requests, each on its own and in order: a later one sees what the earlier ones charged. An item that is out
-    of range is answered in its place with an error, and the others go on. Idempotence is that of Admit, item by item.
+    of range, or whose request_id is taken, is answered in its place with an error, and the others go on. Idempotence is that of
+    Admit, item by item, also within one batch.
     INVALID_ARGUMENT for the whole call only if it holds more than `batch_items_max` items (default 10,000); then none of
     them was looked at.
     """
@@ -108,23 +125,27 @@ class QuotaServiceAsyncStub:
         quota.v1.quota_pb2.AdmitRequest,
         quota.v1.quota_pb2.AdmitResponse,
     ]
-    """Says what Admit would say at this moment. Changes nothing and starts no window, so it may be repeated at will."""
+    """Says what Admit would say at this moment. Changes nothing, starts no window and opens no hold, so it may be repeated at
+    will. With a request_id that is remembered it repeats the first answer, as Admit would.
+    """
 
     Settle: grpc.aio.UnaryUnaryMultiCallable[
         quota.v1.quota_pb2.SettleRequest,
         quota.v1.quota_pb2.SettleResponse,
     ]
-    """Closes a hold with what was really used. Idempotent: the second Settle of an id gives the first one's answer.
-    NOT_FOUND if the id is not known (any more), ALREADY_EXISTS if it was settled with other content.
-    Not served yet: UNIMPLEMENTED.
+    """Says how a request ended, and closes its hold at once. It may also be sent for an id that has no hold, or whose hold has
+    closed by itself, for as long as the id is remembered.
+    Idempotent: another Settle of the id with the same content gives the first one's answer and moves nothing, until 120 s after
+    the first. ALREADY_EXISTS if the id was settled with other content, NOT_FOUND if it is not known (any more).
     """
 
     Renew: grpc.aio.UnaryUnaryMultiCallable[
         quota.v1.quota_pb2.RenewRequest,
         quota.v1.quota_pb2.RenewResponse,
     ]
-    """Keeps a hold alive. Never shortens it, so it may be repeated. NOT_FOUND if the id is not known, FAILED_PRECONDITION if its
-    hold has ended. Not served yet: UNIMPLEMENTED.
+    """Keeps a hold open for longer. Never shortens it, so it may be repeated at will; renew when a third of the time has passed,
+    and one lost call does no harm. NOT_FOUND if the id is not known (any more), FAILED_PRECONDITION if its hold has ended or
+    there was none: its place may be somebody else's by now, and only another Admit gets one.
     """
 
     GetUsage: grpc.aio.UnaryUnaryMultiCallable[
@@ -142,9 +163,11 @@ class QuotaServiceServicer(metaclass=abc.ABCMeta):
         request: quota.v1.quota_pb2.AdmitRequest,
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.quota_pb2.AdmitResponse, collections.abc.Awaitable[quota.v1.quota_pb2.AdmitResponse]]:
-        """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none.
-        Not idempotent without a request_id: each call that is allowed is charged. A deadline that passes on the way back leaves
-        the charge. A refused request changes nothing and is not remembered.
+        """Decides one request and, if it is ALLOWED, charges it to every limit it touches: all of them or none. A refused request
+        changes nothing and is not remembered, not even its request_id: sent again it is decided afresh.
+        Idempotent with a request_id, for as long as that is remembered (see AdmitRequest.request_id): the same id with the same
+        content gets the first answer again and is charged once; with other content it is ALREADY_EXISTS. Without a request_id each
+        call that is allowed is charged.
         """
 
     @abc.abstractmethod
@@ -154,7 +177,8 @@ class QuotaServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.quota_pb2.AdmitBatchResponse, collections.abc.Awaitable[quota.v1.quota_pb2.AdmitBatchResponse]]:
         """Decides many requests, each on its own and in order: a later one sees what the earlier ones charged. An item that is out
-        of range is answered in its place with an error, and the others go on. Idempotence is that of Admit, item by item.
+        of range, or whose request_id is taken, is answered in its place with an error, and the others go on. Idempotence is that of
+        Admit, item by item, also within one batch.
         INVALID_ARGUMENT for the whole call only if it holds more than `batch_items_max` items (default 10,000); then none of
         them was looked at.
         """
@@ -165,7 +189,9 @@ class QuotaServiceServicer(metaclass=abc.ABCMeta):
         request: quota.v1.quota_pb2.AdmitRequest,
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.quota_pb2.AdmitResponse, collections.abc.Awaitable[quota.v1.quota_pb2.AdmitResponse]]:
-        """Says what Admit would say at this moment. Changes nothing and starts no window, so it may be repeated at will."""
+        """Says what Admit would say at this moment. Changes nothing, starts no window and opens no hold, so it may be repeated at
+        will. With a request_id that is remembered it repeats the first answer, as Admit would.
+        """
 
     @abc.abstractmethod
     def Settle(
@@ -173,9 +199,10 @@ class QuotaServiceServicer(metaclass=abc.ABCMeta):
         request: quota.v1.quota_pb2.SettleRequest,
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.quota_pb2.SettleResponse, collections.abc.Awaitable[quota.v1.quota_pb2.SettleResponse]]:
-        """Closes a hold with what was really used. Idempotent: the second Settle of an id gives the first one's answer.
-        NOT_FOUND if the id is not known (any more), ALREADY_EXISTS if it was settled with other content.
-        Not served yet: UNIMPLEMENTED.
+        """Says how a request ended, and closes its hold at once. It may also be sent for an id that has no hold, or whose hold has
+        closed by itself, for as long as the id is remembered.
+        Idempotent: another Settle of the id with the same content gives the first one's answer and moves nothing, until 120 s after
+        the first. ALREADY_EXISTS if the id was settled with other content, NOT_FOUND if it is not known (any more).
         """
 
     @abc.abstractmethod
@@ -184,8 +211,9 @@ class QuotaServiceServicer(metaclass=abc.ABCMeta):
         request: quota.v1.quota_pb2.RenewRequest,
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.quota_pb2.RenewResponse, collections.abc.Awaitable[quota.v1.quota_pb2.RenewResponse]]:
-        """Keeps a hold alive. Never shortens it, so it may be repeated. NOT_FOUND if the id is not known, FAILED_PRECONDITION if its
-        hold has ended. Not served yet: UNIMPLEMENTED.
+        """Keeps a hold open for longer. Never shortens it, so it may be repeated at will; renew when a third of the time has passed,
+        and one lost call does no harm. NOT_FOUND if the id is not known (any more), FAILED_PRECONDITION if its hold has ended or
+        there was none: its place may be somebody else's by now, and only another Admit gets one.
         """
 
     @abc.abstractmethod
