@@ -20,6 +20,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from quota.errors import QuotaError
+from quota.ranges import BOUNDS_MOST
+from quota.types import Bounds
 
 Value = str | int | bool | tuple[str, ...]
 
@@ -126,6 +128,9 @@ def _setting(default: Value, kind: _Kind, meaning: str) -> Any:
     return field(default=default, metadata={"kind": kind, "help": meaning})
 
 
+_BOUNDS: Final = Bounds()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Everything a server is told, checked. Lengths in bytes, times in milliseconds, as the names say."""
@@ -146,6 +151,29 @@ class Settings:
         "glm-2026", _word(), "catalog of accounts put without one, and of refusals to unknown accounts"
     )
     demo: bool = _setting(False, _switch(), "add the accounts demo-lite, demo-pro and demo-max where absent")
+    hold_ms_max: int = _setting(
+        _BOUNDS.hold_ms_max,
+        _whole(1, BOUNDS_MOST.hold_ms_max),
+        "how long one Admit or Renew may open a hold for, at most; a gateway that dies keeps its places for so long",
+    )
+    holds_max: int = _setting(
+        _BOUNDS.holds_max,
+        _whole(1, BOUNDS_MOST.holds_max),
+        "open holds of one account, at most, whatever its plan says; they are never forgotten, so they need a bound",
+    )
+    request_ids_max: int = _setting(
+        _BOUNDS.request_ids_max,
+        _whole(1, BOUNDS_MOST.request_ids_max),
+        "request ids of one account remembered beside those of its open holds, at most; past it the one whose 120 s are "
+        "over first is forgotten, and its retry would be charged again: raise it for accounts with more than 2 requests "
+        "a second",
+    )
+    prompts_max: int = _setting(
+        _BOUNDS.prompts_max,
+        _whole(1, BOUNDS_MOST.prompts_max),
+        "open prompts of one account, at most; past it the one unused for longest is forgotten, and its next call pays "
+        "anew",
+    )
     batch_items_max: int = _setting(10_000, _whole(1, 1_000_000), "requests in one AdmitBatch, at most")
     page_accounts_max: int = _setting(10_000, _whole(1, 100_000), "accounts in one page of ListAccounts, at most")
     message_bytes_max: int = _setting(
