@@ -65,8 +65,24 @@ class QuotaClient(_Channel):
         """Say what admit would say; nothing changes."""
         return self._stub.Peek(request, timeout=self._timeout_s)
 
+    def settle(
+        self,
+        account: str,
+        request_id: str,
+        outcome: quota_pb2.Outcome.ValueType,
+        draws: Iterable[quota_pb2.Draw] = (),
+    ) -> quota_pb2.SettleResponse:
+        """Say how a request ended; `draws` are the whole actual use, none keeps the charge."""
+        request = quota_pb2.SettleRequest(account=account, request_id=request_id, outcome=outcome, draws=draws)
+        return self._stub.Settle(request, timeout=self._timeout_s)
+
+    def renew(self, account: str, request_id: str, hold_ms: int) -> quota_pb2.RenewResponse:
+        """Keep a hold open for so long from now."""
+        request = quota_pb2.RenewRequest(account=account, request_id=request_id, hold_ms=hold_ms)
+        return self._stub.Renew(request, timeout=self._timeout_s)
+
     def usage(self, account: str) -> quota_pb2.Usage:
-        """Show every limit of an account's plan."""
+        """Show every limit of an account's plan, and what is in flight."""
         return self._stub.GetUsage(quota_pb2.GetUsageRequest(account=account), timeout=self._timeout_s)
 
 
@@ -111,6 +127,23 @@ class AdminClient(_Channel):
     def check_catalog(self, yaml: str) -> admin_pb2.CheckCatalogResponse:
         return self._stub.CheckCatalog(admin_pb2.CheckCatalogRequest(yaml=yaml), timeout=self._timeout_s)
 
+    def set_capacity(self, factor_micro: int) -> admin_pb2.CapacityState:
+        """Leave accounts so many millionths of their concurrency."""
+        request = admin_pb2.SetCapacityRequest(factor_micro=factor_micro)
+        return self._stub.SetCapacity(request, timeout=self._timeout_s)
+
+    def get_capacity(self) -> admin_pb2.CapacityState:
+        return self._stub.GetCapacity(admin_pb2.GetCapacityRequest(), timeout=self._timeout_s)
+
+    def adjust_usage(
+        self, account_id: str, *, pool: str = "", limit_id: str = "", micro: int, reason: str
+    ) -> admin_pb2.AdjustUsageResponse:
+        """Take (above 0) or give back (below 0), on every limit of a pool or on one. Each call moves anew."""
+        request = admin_pb2.AdjustUsageRequest(
+            account=account_id, pool=pool, limit_id=limit_id, micro=micro, reason=reason
+        )
+        return self._stub.AdjustUsage(request, timeout=self._timeout_s)
+
     def get_clock(self) -> admin_pb2.ClockState:
         return self._stub.GetClock(admin_pb2.GetClockRequest(), timeout=self._timeout_s)
 
@@ -125,7 +158,11 @@ def admit_request(
     model: str = "",
     tool: str = "",
     endpoint: str = "",
+    mode: quota_pb2.Mode.ValueType = quota_pb2.ENFORCE,
     draws: Mapping[str, int] | None = None,
+    request_id: str = "",
+    prompt_id: str = "",
+    hold_ms: int = 0,
     client: str = "",
     explain: bool = False,
 ) -> quota_pb2.AdmitRequest:
@@ -135,7 +172,11 @@ def admit_request(
         model=model,
         tool=tool,
         endpoint=endpoint,
+        mode=mode,
         draws=(quota_pb2.Draw(meter=meter, amount=amount) for meter, amount in (draws or {}).items()),
+        request_id=request_id,
+        prompt_id=prompt_id,
+        hold_ms=hold_ms,
         client=client,
         explain=explain,
     )

@@ -468,7 +468,7 @@ def test_a_reader_that_hangs_up_is_no_error(client: Command, running: Running) -
     command = f"{sys.executable} -m quota.cli accounts list | head -1"
     result = subprocess.run(["bash", "-c", command], env=dict(os.environ), capture_output=True, text=True, timeout=30)
 
-    assert ("id,catalog,plan,subscribed_at,period,expires_at\n", "") == (result.stdout, result.stderr)
+    assert ("id,catalog,plan,subscribed_at,period,expires_at,overrides\n", "") == (result.stdout, result.stderr)
 
 
 def test_time_is_what_the_server_says(hand_time: HandTime, client: Command) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from quota.cli import accounts, ask, catalogs, check, clock, serve, usage
+from quota.cli import accounts, ask, capacity, catalogs, check, clock, serve, settle, usage
 from quota.cli.failure import Failure
 from quota.errors import QuotaError
 from quota.version import VERSION
@@ -21,6 +21,8 @@ EXAMPLES = """examples:
   quotad serve --demo
   quotad admit demo-lite --model glm-4.7 --tool claude-code
   quotad usage demo-lite
+  quotad admit demo-lite --model glm-4.7 --tool cline --request-id r1 --hold 5m
+  quotad settle demo-lite r1 --commit
   quotad accounts put ada --plan pro
   quotad check my-catalog.yaml
 
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"quotad {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serve, check, ask, usage, accounts, catalogs, clock):
+    for module in (serve, check, ask, settle, usage, accounts, catalogs, capacity, clock):
         module.add_commands(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""`quotad accounts`: put, get, list, delete, import."""
+"""`quotad accounts`: put, get, list, adjust, delete, import."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from quota.cli import show
-from quota.cli.accounts_file import COLUMNS, AccountsFile
+from quota.cli import show, values
+from quota.cli.accounts_file import COLUMNS, AccountsFile, overrides_cell
 from quota.cli.connection import add_admin_server
 from quota.cli.failure import Failure
+from quota.cli.usage import limits_table
 from quota.client import AdminClient
 from quota.types import PERIODS
 from quota.v1 import admin_pb2
 
-WHEN = "Unix milliseconds, or ISO 8601 such as 2026-07-12T04:30:37+08:00; UTC where no offset is given"
-
 IMPORT = f"""Put the accounts of a CSV file. The first line names the columns: {", ".join(COLUMNS)}.
 id and plan are needed; what is left out or empty means the same as with `accounts put`. Moments are
-{WHEN}.
+{values.WHEN}.
+A cell of overrides reads `prompts-5h=200;calls=8`.
 Bad lines are named by number on stderr, and the good ones are loaded; exit status 1 if there are bad ones.
 `quotad accounts list` writes such a file."""
 
+ADJUST = """Give an account back what it has used, or take from it, at once: on every limit of a pool, or on one limit. What is
+taken may go past a limit; given back is the latest use first, at most what counts now, and nothing to a burst. Each call
+moves anew. The server logs it with the reason."""
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    accounts = commands.add_parser("accounts", help="put, get, list, delete, import accounts")
+    accounts = commands.add_parser("accounts", help="put, get, list, adjust, delete, import accounts")
     actions = accounts.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     put = actions.add_parser(
@@ -36,16 +40,29 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="create or change an account",
         description="Create or change an account, at once; what was drawn stays drawn. "
         "What is not given takes its default.",
-        epilog="example: quotad accounts put ada --plan pro --expires-at 2027-01-01",
+        epilog="example: quotad accounts put ada --plan pro --expires-at 2027-01-01 --override prompts-5h=200",
     )
     put.add_argument("id", metavar="ACCOUNT")
     put.add_argument("--plan", required=True)
     put.add_argument("--catalog", default="", help="default: the server's catalog_default")
     put.add_argument(
-        "--subscribed-at", metavar="WHEN", type=_moment, default=0, help=f"{WHEN}; default: now, or unchanged"
+        "--subscribed-at",
+        metavar="WHEN",
+        type=values.moment,
+        default=0,
+        help=f"{values.WHEN}; default: now, or unchanged",
     )
     put.add_argument("--period", choices=PERIODS, default=PERIODS[0], help=f"default: {PERIODS[0]}")
-    put.add_argument("--expires-at", metavar="WHEN", type=_moment, default=0, help="likewise; default: no end")
+    put.add_argument("--expires-at", metavar="WHEN", type=values.moment, default=0, help="likewise; default: no end")
+    put.add_argument(
+        "--override",
+        metavar="LIMIT=UNITS",
+        type=values.override,
+        action="append",
+        default=[],
+        help="a limit, burst or concurrency limit of its own, in place of the plan's; 0 blocks; may be repeated "
+        "(default: none, also those it had)",
+    )
     put.set_defaults(run=_put)
 
     get = actions.add_parser("get", help="show an account")
@@ -56,6 +73,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "list", help="list all accounts", description="List all accounts, as CSV or JSON lines."
     )
     listing.set_defaults(run=_list)
+
+    _add_adjust(actions)
 
     delete = actions.add_parser("delete", help="remove an account")
     delete.add_argument("id", metavar="ACCOUNT")
@@ -77,11 +96,24 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         add_admin_server(parser)
 
 
-def _moment(text: str) -> int:
-    try:
-        return show.parse_moment(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: {WHEN}") from None
+def _add_adjust(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    adjust = actions.add_parser(
+        "adjust",
+        help="give back what was used, or take",
+        description=ADJUST,
+        epilog='example: quotad accounts adjust ada --pool prompts --give-back 5 --reason "ticket 4711"',
+    )
+    adjust.add_argument("id", metavar="ACCOUNT")
+    target = adjust.add_mutually_exclusive_group(required=True)
+    target.add_argument("--pool", default="", help="every limit of this pool of the plan")
+    target.add_argument("--limit", default="", help="this limit alone")
+    amount = adjust.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--give-back", metavar="UNITS", type=values.units, help="such as 5 or 0.25")
+    amount.add_argument("--take", metavar="UNITS", type=values.units, help="likewise")
+    adjust.add_argument("--reason", metavar="TEXT", required=True, help="for whoever asks later")
+    adjust.add_argument("--json", action="store_true", help="print the answer as JSON")
+    add_admin_server(adjust)
+    adjust.set_defaults(run=_adjust)
 
 
 def _put(arguments: argparse.Namespace) -> int:
@@ -92,6 +124,7 @@ def _put(arguments: argparse.Namespace) -> int:
         subscribed_at_ms=arguments.subscribed_at,
         period=arguments.period,
         expires_at_ms=arguments.expires_at,
+        overrides=arguments.override,
     )
     with AdminClient(arguments.address) as client:
         _print_account(client.put_account(account), as_json=arguments.json)
@@ -112,6 +145,7 @@ def _print_account(account: admin_pb2.Account, *, as_json: bool) -> None:
     print(
         f"{account.id}: plan {account.plan} of {account.catalog}, by the {account.period}, "
         f"subscribed {show.moment(account.subscribed_at_ms)}, {end}"
+        + (f", overrides {overrides_cell(account)}" if account.overrides else "")
     )
 
 
@@ -122,11 +156,29 @@ def _list(arguments: argparse.Namespace) -> int:
                 print(show.as_json(account))
             return 0
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("id", "catalog", "plan", "subscribed_at", "period", "expires_at"))
+        writer.writerow(("id", "catalog", "plan", "subscribed_at", "period", "expires_at", "overrides"))
         for account in client.list_accounts():
             expires_at = show.moment_iso(account.expires_at_ms) if account.expires_at_ms else ""
             subscribed_at = show.moment_iso(account.subscribed_at_ms)
-            writer.writerow((account.id, account.catalog, account.plan, subscribed_at, account.period, expires_at))
+            subscription = (account.id, account.catalog, account.plan, subscribed_at, account.period, expires_at)
+            writer.writerow((*subscription, overrides_cell(account)))
+    return 0
+
+
+def _adjust(arguments: argparse.Namespace) -> int:
+    micro = arguments.take or -arguments.give_back
+    with AdminClient(arguments.address) as client:
+        response = client.adjust_usage(
+            arguments.id, pool=arguments.pool, limit_id=arguments.limit, micro=micro, reason=arguments.reason
+        )
+    if arguments.json:
+        print(show.as_json(response))
+        return 0
+    verb = "taken" if arguments.take else "given back"
+    moved = (f"{movement.limit_id} {show.units(abs(movement.micro))} {verb}" for movement in response.moved)
+    print(", ".join(moved) or "nothing moved")
+    if response.limits:
+        Console().print(limits_table(response.limits))
     return 0
 
 

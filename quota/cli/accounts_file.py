@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from array import array
 from collections.abc import Iterator
 from typing import BinaryIO, Final
@@ -11,8 +12,12 @@ from typing import BinaryIO, Final
 from quota.cli.show import parse_moment
 from quota.v1 import admin_pb2
 
-COLUMNS: Final = ("id", "catalog", "plan", "subscribed_at", "subscribed_at_ms", "period", "expires_at", "expires_at_ms")
+COLUMNS: Final = (
+    "id", "catalog", "plan", "subscribed_at", "subscribed_at_ms", "period", "expires_at", "expires_at_ms", "overrides",
+)  # fmt: skip
 NEEDED: Final = ("id", "plan")
+OVERRIDE: Final = re.compile(r"(.+?)=([0-9]{1,18})(?:;|$)")
+"""One of a cell. An id may hold any character, so it reaches to the first `=` that a number and an end follow."""
 BAD_LINES_MAX: Final = 1_000_000
 """A file with more of them is no file of accounts, and is not read on."""
 
@@ -96,6 +101,7 @@ def _account(columns: list[str], cells: list[str]) -> admin_pb2.Account:
         subscribed_at_ms=_moment(row, "subscribed_at"),
         period=row.get("period", ""),
         expires_at_ms=_moment(row, "expires_at"),
+        overrides=_overrides(row.get("overrides", "").strip()),
     )
 
 
@@ -108,3 +114,20 @@ def _moment(row: dict[str, str], column: str) -> int:
             except ValueError:
                 raise BadLine(f"{name}: {cell[:80]!r} is not allowed; allowed: Unix milliseconds or ISO 8601") from None
     return 0
+
+
+def overrides_cell(account: admin_pb2.Account) -> str:
+    """Return an account's own limits as a cell: `prompts-5h=200;calls=8`."""
+    return ";".join(f"{override.limit_id}={override.limit}" for override in account.overrides)
+
+
+def _overrides(cell: str) -> list[admin_pb2.Override]:
+    overrides = []
+    at = 0
+    while at < len(cell):
+        found = OVERRIDE.match(cell, at)
+        if found is None:
+            raise BadLine(f"overrides: {cell[at:][:80]!r} is not allowed; allowed: such as prompts-5h=200;calls=8")
+        overrides.append(admin_pb2.Override(limit_id=found[1], limit=int(found[2])))
+        at = found.end()
+    return overrides

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
+
+DURATIONS: Final = "90s, 5m, 1h or 500ms"
+_UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 
 
 def units(micro: int) -> str:
@@ -68,6 +72,22 @@ def parse_moment(text: str) -> int:
         when = when.replace(tzinfo=UTC)
     since = when - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def parse_duration(text: str) -> int:
+    """Read a duration such as `90s`, `5m`, `1h` or `500ms`, in milliseconds. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h)", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no duration")
+    return int(found[1]) * _UNIT_MS[found[2]]
+
+
+def parse_units(text: str) -> int:
+    """Read units with at most 6 decimals, such as `5` or `0.25`, as micro-units. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,13})(?:\.([0-9]{1,6}))?", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no amount")
+    return int(found[1]) * 1_000_000 + int((found[2] or "").ljust(6, "0"))
 
 
 def plain(message: Message) -> dict[str, Any]:

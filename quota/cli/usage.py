@@ -1,4 +1,4 @@
-"""`quotad usage`: an account's limits as bars."""
+"""`quotad usage`: an account's limits, and what it has in flight, as bars."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from quota.client import QuotaClient
 from quota.v1 import quota_pb2
 
 BAR_CELLS: Final = 14  # so that the table fits 80 columns
+HOLDS_SHOWN_MAX: Final = 20
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "usage",
         help="show an account's limits as bars",
-        description="Show every limit of an account's plan: how much is used, and when it comes back, in local time.",
+        description="Show every limit of an account's plan: how much is used, and when it comes back, in local time; then "
+        "the requests in flight.",
         epilog="example: quotad usage demo-lite",
     )
     parser.add_argument("account", metavar="ACCOUNT")
@@ -40,12 +42,18 @@ def _usage(arguments: argparse.Namespace) -> int:
     console = Console()
     console.print(Text(f"{usage.account}: plan {usage.plan} of {usage.catalog.name}"))
     console.print(limits_table(usage.limits) if usage.limits else Text("The plan has no limits."))
+    if usage.concurrency:
+        console.print(_concurrency_table(usage.concurrency))
+    if usage.holds:
+        console.print(_holds_table(usage.holds[:HOLDS_SHOWN_MAX]))
+    if len(usage.holds) > HOLDS_SHOWN_MAX:
+        console.print(Text(f"and {len(usage.holds) - HOLDS_SHOWN_MAX} more (--json shows all)"))
     return 0
 
 
 def limits_table(limits: Iterable[quota_pb2.LimitState]) -> Table:
     """Return a table of limits, each with a bar."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table = _table()
     for title in ("limit", "window"):
         table.add_column(title, no_wrap=True)
     table.add_column("used", no_wrap=True)
@@ -62,6 +70,34 @@ def limits_table(limits: Iterable[quota_pb2.LimitState]) -> Table:
             Text(_comes_back(limit)),
         )
     return table
+
+
+def _concurrency_table(states: Iterable[quota_pb2.ConcurrencyState]) -> Table:
+    """Return a table of concurrency limits, each with a bar of the places taken."""
+    table = _table()
+    for title in ("concurrency", "in flight", "", ""):
+        table.add_column(title, no_wrap=True)
+    for state in states:
+        percent = state.in_flight * 100 // state.limit if state.limit else 100
+        count = Text(f"{state.in_flight} of {state.limit}")
+        table.add_row(Text(state.id), _bar(percent), Text(f"{percent:3}%"), count)
+    return table
+
+
+def _holds_table(holds: Iterable[quota_pb2.OpenHold]) -> Table:
+    """Return a table of requests in flight."""
+    table = _table()
+    table.add_column("hold", overflow="fold")
+    for title in ("model", f"since ({show.zone()})", "closes by itself"):
+        table.add_column(title, no_wrap=True)
+    for hold in holds:
+        times = (show.wall_time(ms) for ms in (hold.admitted_at_ms, hold.expires_at_ms))
+        table.add_row(Text(hold.request_id), Text(hold.model), *map(Text, times))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
 
 
 def _bar(percent: int) -> Text:
