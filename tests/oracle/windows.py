@@ -4,6 +4,10 @@ A state is what one account has drawn on one limit: None, or a tuple. Costs are 
     used(state, now)              what counts against the limit, micro-units
     room_at(state, cost, start)   the first instant from `start` on at which `cost` fits, None = never
     charged(state, cost, now)     the state after a charge above 0
+    ends_at(state)                when the running period ends; None where there are no periods
+    refunded(state, cost, charged_at, end, now)  (the state, what came back) after an admission's charge was given back:
+                                  what was charged at a moment, in the period with that end
+    given_back(state, cost, now)  (the state, what came back) after support gave back so much
     resets_at(state, now)         when something comes back, or the period ends; exact, may be a fraction
     full_at(state, now)           when everything is back
 """
@@ -80,6 +84,30 @@ class Sliding:
         i = best[1] if best else len(log) - 2
         return [*log[:i], (log[i + 1][0], log[i][1] + log[i + 1][1]), *log[i + 2 :]]
 
+    def ends_at(self, log):
+        return None
+
+    def refunded(self, log, cost, charged_at, end, now):
+        """From the entry that the charge is in by now: the first that is not earlier."""
+        if self.returns_at(charged_at) <= now:
+            return log, 0
+        i = next((i for i, (t, _) in enumerate(log or ()) if t >= charged_at), None)
+        return (log, 0) if i is None else self.taken(log, i, cost)
+
+    def given_back(self, log, cost, now):
+        """From the newest entry backwards, at most what counts now."""
+        given = cost = min(cost, self.used(log, now))
+        while cost:
+            log, took = self.taken(log, len(log) - 1, cost)
+            cost -= took
+        return log, given
+
+    def taken(self, log, i, cost):
+        t, c = log[i]
+        took = min(cost, c)
+        rest = ((t, c - took),) if c > took else ()  # An entry of nothing is none.
+        return (*log[:i], *rest, *log[i + 1 :]), took
+
     def resets_at(self, log, now):
         return self.returns_at(self.live(log, now)[0][0])
 
@@ -105,6 +133,17 @@ class Period:
         if state and now < state[0]:
             return (state[0], state[1] + cost)
         return (self.next_end(now), cost)
+
+    def ends_at(self, state):
+        return state[0]
+
+    def refunded(self, state, cost, charged_at, end, now):
+        """Only within the period that was charged."""
+        return self.given_back(state, cost, now) if state and state[0] == end else (state, 0)
+
+    def given_back(self, state, cost, now):
+        given = min(cost, self.used(state, now))
+        return ((state[0], state[1] - given) if given else state), given
 
     def resets_at(self, state, now):
         return state[0]
@@ -141,6 +180,15 @@ class Bucket:
     def charged(self, state, cost, now):
         empty = max(self.empty_at(state), Fraction(now)) + cost * self.cost_us
         return (math.floor(empty), int((empty - math.floor(empty)) * self.num))
+
+    def ends_at(self, state):
+        return None
+
+    def refunded(self, state, cost, charged_at, end, now):
+        return state, 0  # It has drained meanwhile.
+
+    def given_back(self, state, cost, now):
+        return state, 0
 
     def resets_at(self, state, now):
         return now + min(self.debt(state, now), UNIT * self.cost_us)
