@@ -6,32 +6,49 @@ core reads no clock, file, configuration or environment: time is an argument.
 """
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-from amounts cimport amount_add, i128
+from adjust cimport account_limit_state, adjust, adjusted_t
+from admission cimport (
+    HELD, ID_BYTES_MAX, SETTLED, admission_copy, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
+    admission_outlives, admission_t,
+)
+from amounts cimport MICRO, amount_add, i128
+from answer cimport (
+    CONFLICT, DECIDED, HOLD_ENDED, HOLD_TOO_LONG, METER_ABSENT, NOT_KNOWN, NO_MEMORY, PROMPT_AMOUNT, answer_begin,
+    answer_t, charge_t, state_t,
+)
 from ask cimport (
     ACCOUNT_UNKNOWN, ALLOWED, BURST, DRAWS_MAX, LIMIT_EXHAUSTED, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
 )
 from blob cimport (
-    BLOB_BYTES_MIN, BLOB_SCHEMA, blob_checksum, read_byte, read_log, read_span, read_varint, reader_t, write_byte, write_bytes, write_log,
-    write_varint, writer_t,
+    ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
+    reader_t, write_bytes, write_record, writer_t,
 )
+from charge cimport terms_t
 from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
-from decide cimport (
-    DECIDED, NO_MEMORY, answer_begin, answer_t, charge_t, decide, limit_state, state_t,
-)
-from listing cimport ID_BYTES_MAX, account_copy, account_t, gather, gathered_t
+from decide cimport decide
+from fingerprint cimport request_fingerprint, request_id_hash, settlement_fingerprint
+from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
+from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_of, name_t, names_add, names_free, names_init, names_t
+from prompt cimport prompt_hash, prompt_t
 from record cimport (
-    SLOTS_MAX, need_t, padded, record_carried, record_copy, record_id, record_log, record_new, record_remake, record_slot, record_slots, record_t,
+    SLOTS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log, record_new, record_override,
+    record_remake, record_slot, record_slots, record_t,
 )
 from rules cimport (
-    CATALOGS_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, limit_t, member_t, members_t, meter_t, model_t, pattern_t, plan_t,
-    rules_plan, rules_t, weight_t,
+    CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, concurrency_t, in_flight_t, limit_t,
+    member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_t,
+)
+from settle cimport renew, settle, settled_t
+from side cimport (
+    OVERRIDES_MAX, bounds_t, forgotten_t, known_append, known_insert, known_t, override_t, side_new, side_reserve,
+    side_reserve_prompt, side_t,
 )
 from siphash cimport siphash
 from table cimport (
@@ -42,8 +59,10 @@ from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
 from zone cimport schedule_t, span_t, zone_local, zone_t
 
 from quota import types
-from quota.errors import CorruptRecord, FailedPrecondition, InvalidArgument
-from quota.types import CatalogVersion, LimitState, Mode, Usage, Verdict
+from quota.errors import AlreadyExists, CorruptRecord, FailedPrecondition, InvalidArgument, NotFound
+from quota.types import (
+    Adjustment, Bounds, CatalogVersion, ConcurrencyState, LimitState, Mode, OpenHold, Outcome, Settlement, Usage, Verdict,
+)
 from quota.wording import worded
 
 cdef extern from "<pthread.h>" nogil:
@@ -56,10 +75,12 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef tuple VERDICTS = tuple(Verdict)
 
+include "request.pyx"
 include "labels.pyx"
 include "rules.pyx"
-include "request.pyx"
+include "catalogs.pyx"
 include "decision.pyx"
+include "usage.pyx"
 include "blob.pyx"
 include "check.pyx"
 include "ledger.pyx"

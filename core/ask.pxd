@@ -5,17 +5,19 @@ A `request_t` is what came in: borrowed names and amounts. An `ask_t` is what it
 limits it touches, what it costs each of them at a given moment. Everything that depends on time takes the moment as an argument,
 because the search for the wait asks the same of moments to come.
 """
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
-from amounts cimport amount_add, amount_cost, ctz, ratio_t
+from amounts cimport MICRO, ctz, ratio_t
 from log cimport entry_t
 from names cimport NAME_ABSENT, name_t, names_get
+from prompt cimport prompt_open, prompt_t
 from record cimport record_log, record_slot_after, record_t
 from rules cimport (
-    LIMITS_MAX, bit_has, limit_t, members_has, meter_t, model_t, model_weight, plan_t, rules_model, rules_t,
+    LIMITS_MAX, POOLS_MAX, bit_has, limit_t, members_has, meter_t, model_t, model_weight, plan_t, rules_model, rules_t,
     sooner,
 )
-from window cimport NEVER, seen_t, slot_t, window_fit
+from side cimport OVERRIDES_MAX, override_t, side_override, side_prompt, side_t
+from window cimport NEVER, seen_t, slot_t, window_fit, window_t
 
 cdef enum verdict_t:                # as quota.types.Verdict; the order is the order of precedence
     ALLOWED = 1
@@ -30,6 +32,8 @@ cdef enum verdict_t:                # as quota.types.Verdict; the order is the o
     AMOUNT_TOO_LARGE = 13
     LIMIT_EXHAUSTED = 14
     BURST = 15
+    CONCURRENCY = 16
+    OVERLOADED = 17
 
 cdef enum rule_t:                   # labels of rules that every catalog has, interned first and in this order
     RULE_NONE = 0
@@ -42,6 +46,7 @@ cdef enum rule_t:                   # labels of rules that every catalog has, in
     RULE_METERS = 7
     MODEL_NONE = 0
     MODEL_UNKNOWN_LABEL = 8         # for a model the catalog does not know
+    RULE_HOLDS = 9
 
 cdef enum:
     DRAWS_MAX = 16
@@ -69,17 +74,27 @@ cdef struct request_t:
     name_t model                    # size 0: none
     name_t tool
     name_t endpoint                 # without a slash at the end
+    name_t id                       # size 0: none
+    uint64_t id_hash                # of the id, the same in every process
+    uint64_t fingerprint            # of all that makes two requests the same, if there is an id
+    uint64_t prompt[2]              # hash of the prompt's id, if it has one
+    bint has_prompt
+    bint records                    # the use already happened: limits do not refuse
+    int64_t hold                    # microseconds; 0: none asked for
     bint explain
     int draw_count                  # 0: one of the default meter
     const draw_t* draws             # at most DRAWS_MAX, no meter twice
 
 cdef struct touched_t:              # a limit that the request draws on
     const limit_t* limit
+    const window_t* window          # the limit's, or one with a limit of the account's own
     slot_t* slot                    # NULL: nothing was ever drawn
     entry_t* log
     uint32_t draws                  # mask of those that it counts
     bint refuses                    # at the moment of the decision
-    int64_t cost                    # micro-units, at the weight it was last priced at
+    bint skips                      # the prompt has paid for everything that it counts
+    int64_t cost                    # micro-units, when it was last priced
+    int64_t folded                  # of these, the share of the prompt
 
 cdef struct ask_t:
     const rules_t* rules
@@ -89,6 +104,14 @@ cdef struct ask_t:
     int32_t model                   # NAME_ABSENT: none
     int32_t tool
     bint weighted                   # some meter drawn is
+    const side_t* side              # the record's, or NULL
+    uint32_t folded                 # mask of draws that fold into a prompt
+    uint32_t calls                  # of these, the ones with an amount: with any, the request is a call of its prompt
+    uint32_t folded_pools           # mask of the pools that those feed
+    const prompt_t* prompt          # that it joins; NULL: none, or it begins one
+    int64_t prompt_until            # the last moment at which that prompt is open
+    int64_t units[POOLS_MAX]        # of folded_pools: what one unit of the prompt costs, when last priced
+    int64_t dues[POOLS_MAX]         # of folded_pools: what of it has not been paid
     int draw_count
     const meter_t* meters[DRAWS_MAX]
     int meter_index[DRAWS_MAX]
@@ -96,6 +119,8 @@ cdef struct ask_t:
     int64_t costs[DRAWS_MAX]
     int touched_count
     touched_t touched[LIMITS_MAX]
+    int own_count
+    window_t own[OVERRIDES_MAX]     # windows with limits of the account's own
 
 # ---- Names ----
 
@@ -171,6 +196,26 @@ cdef inline flaw_t ask_names(ask_t* self, request_t* request) noexcept nogil:
     return flaw
 
 
+cdef inline void ask_fold(ask_t* self, const request_t* request) noexcept nogil:
+    """Which draws fold into the request's prompt, and whether that is open. All names must have been resolved."""
+    cdef int i
+    self.folded_pools = 0
+    if not request.has_prompt:
+        return
+    for i in range(self.draw_count):
+        if self.meters[i].per_prompt:
+            self.folded |= <uint32_t>1 << i
+            self.folded_pools |= self.meters[i].pools
+            if self.amounts[i]:
+                self.calls |= <uint32_t>1 << i
+    if self.folded and self.side != NULL:
+        self.prompt = side_prompt(self.side, request.prompt)
+        if self.prompt != NULL and not prompt_open(self.prompt, self.plan, self.seen.now):
+            self.prompt = NULL
+        if self.prompt != NULL:
+            self.prompt_until = self.prompt.last_call_at + self.plan.prompt_idle
+
+
 # ---- Moments ----
 
 cdef inline bint ask_has_model(const ask_t* self, int64_t now, int64_t* next) noexcept nogil:
@@ -178,7 +223,8 @@ cdef inline bint ask_has_model(const ask_t* self, int64_t now, int64_t* next) no
 
 
 cdef inline flaw_t ask_lack(const ask_t* self, int64_t now, int64_t* next) noexcept nogil:
-    """What the plan lacks at `now` by its dates, of model and meters; ALLOWED if nothing. All names must have been resolved."""
+    """What the plan lacks at `now` by its dates, of model and meters; ALLOWED if nothing. All names must have been resolved.
+    `next` is lowered to when that may change, or what the prompt has paid is void."""
     cdef flaw_t flaw
     cdef int i
     flaw.verdict, flaw.rule = ALLOWED, RULE_NONE
@@ -187,11 +233,13 @@ cdef inline flaw_t ask_lack(const ask_t* self, int64_t now, int64_t* next) noexc
             flaw.verdict, flaw.rule = METER_NOT_IN_PLAN, self.meters[i].rule
     if not ask_has_model(self, now, next):
         flaw.verdict, flaw.rule = MODEL_NOT_IN_PLAN, self.rules.models[self.model].rule
+    if self.prompt != NULL:
+        sooner(next, self.prompt_until + 1, now)
     return flaw
 
 
 cdef inline int64_t ask_date(const ask_t* self, int64_t now) noexcept nogil:
-    """The first date after `now` that changes a weight or a membership; schedules apart."""
+    """The first date after `now` that changes a weight, a membership, or what the prompt has paid; schedules apart."""
     cdef int64_t next = NEVER
     cdef const model_t* model
     cdef int i
@@ -210,28 +258,6 @@ cdef inline ratio_t ask_weight(const ask_t* self, int64_t now, int64_t* next) no
         return model_weight(self.rules, &self.rules.models[self.model], self.tool, now, next)
     one.num = one.den = 1
     return one
-
-
-cdef inline int ask_price(ask_t* self, ratio_t weight) noexcept nogil:
-    """Cost every draw and every touched limit at `weight`. The first draw past its range, or -1; it then costs INT64_MAX."""
-    cdef ratio_t one
-    cdef touched_t* touched
-    cdef int i, j, past = -1
-    one.num = one.den = 1
-    for i in range(self.draw_count):
-        self.costs[i] = amount_cost(self.amounts[i], self.meters[i].per_unit, weight if self.meters[i].weighted else one)
-        if self.costs[i] < 0:
-            self.costs[i] = INT64_MAX
-            past = i if past < 0 else past
-    for j in range(self.touched_count):
-        touched = &self.touched[j]
-        touched.cost = self.costs[0]
-        if self.draw_count > 1:
-            touched.cost = 0
-            for i in range(self.draw_count):
-                if (touched.draws >> i) & 1:
-                    touched.cost = amount_add(touched.cost, self.costs[i])
-    return past
 
 
 # ---- Limits ----
@@ -253,13 +279,30 @@ cdef inline void ask_touch(ask_t* self, const record_t* record) noexcept nogil:
             continue
         touched = &self.touched[self.touched_count]
         touched.limit = limit
+        touched.window = &limit.window
         touched.draws = 1
         if self.draw_count > 1:
             touched.draws = 0
             for i in range(self.draw_count):
                 touched.draws |= <uint32_t>((self.plan.by_meter[self.meter_index[i]] >> j) & 1) << i
         self.touched_count += 1
+    if self.side != NULL and self.side.override_count:
+        ask_override(self)
     ask_find(self, record)
+
+
+cdef inline void ask_override(ask_t* self) noexcept nogil:
+    """Put the account's own limits in place of the plan's."""
+    cdef const override_t* own
+    cdef int j
+    self.own_count = 0
+    for j in range(self.touched_count):
+        own = side_override(self.side, self.touched[j].limit.rule)
+        if own != NULL:
+            self.own[self.own_count] = self.touched[j].window[0]
+            self.own[self.own_count].limit = own.limit * MICRO
+            self.touched[j].window = &self.own[self.own_count]
+            self.own_count += 1
 
 
 cdef inline void ask_find(ask_t* self, const record_t* record) noexcept nogil:
@@ -274,4 +317,6 @@ cdef inline void ask_find(ask_t* self, const record_t* record) noexcept nogil:
 
 cdef inline int64_t touched_fit(const touched_t* self, const seen_t* seen, int64_t start) noexcept nogil:
     """The first moment from `start` on at which the limit has room. An amount of 0 asks whether anything is left."""
-    return window_fit(&self.limit.window, seen, self.slot, self.log, max(self.cost, <int64_t>1), start)
+    if self.skips:
+        return start
+    return window_fit(self.window, seen, self.slot, self.log, max(self.cost, <int64_t>1), start)

@@ -1,59 +1,21 @@
 """Records to blobs and back, where label numbers and names meet."""
 
-cdef bytes encode_record(const record_t* record, Labels labels, str catalog, uint64_t tag):
-    """A record, not shared with anybody, as a blob."""
-    cdef writer_t counted, writer
+cdef uint8_t* encode_record(const record_t* record, Catalogs catalogs, uint64_t tag, uint64_t* size) noexcept nogil:
+    """A record as a blob, the caller's to free; NULL without memory. With the mutex held: the side is shared."""
+    cdef writer_t writer
     cdef uint64_t checksum
-    counted.at = NULL
-    write_record(&counted, record, labels, catalog, tag)
-    blob = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>counted.size + 8)
-    writer.at = <uint8_t*>PyBytes_AS_STRING(blob)
-    write_record(&writer, record, labels, catalog, tag)
+    cdef name_t catalog = catalogs.in_force[record.catalog].name
+    writer.at, writer.size = NULL, 0
+    write_record(&writer, record, catalog, catalogs.labels.at, catalogs.versions, tag)
+    writer.at = <uint8_t*>malloc(writer.size + 8)
+    if writer.at == NULL:
+        return NULL
+    writer.size = 0
+    write_record(&writer, record, catalog, catalogs.labels.at, catalogs.versions, tag)
     checksum = blob_checksum(record_id(record), record.id_size, writer.at, writer.size)
     write_bytes(&writer, &checksum, 8)
-    return blob
-
-
-cdef int write_name(writer_t* writer, bytes name) except -1:
-    write_varint(writer, len(name))
-    write_bytes(writer, PyBytes_AS_STRING(name), len(name))
-    return 0
-
-
-cdef int write_record(writer_t* writer, const record_t* record, Labels labels, str catalog, uint64_t tag) except -1:
-    cdef const slot_t* slots = record_slots(record)
-    cdef writer_t payload
-    cdef int i
-    writer.size = 0
-    write_bytes(writer, &tag, 8)
-    write_byte(writer, BLOB_SCHEMA)
-    write_varint(writer, record.seen_at)
-    write_varint(writer, record.subscribed_at)
-    write_varint(writer, 0 if record.expires_at == NEVER else record.expires_at)
-    write_byte(writer, record.period)
-    write_name(writer, catalog.encode())
-    write_name(writer, labels.encoded(record.plan))
-    for i in range(record.slot_count):
-        if slots[i].key & 7 == SLIDING and slots[i].count == 0:
-            continue
-        payload.at = NULL
-        payload.size = 0
-        write_slot(&payload, record, &slots[i], labels)
-        write_byte(writer, slots[i].key & 7)
-        write_varint(writer, payload.size)
-        write_slot(writer, record, &slots[i], labels)
-    write_bytes(writer, record_carried(record), record.carried_size)
-    return 0
-
-
-cdef int write_slot(writer_t* writer, const record_t* record, const slot_t* slot, Labels labels) except -1:
-    write_name(writer, labels.encoded(slot.key >> 3))
-    if slot.key & 7 == SLIDING:
-        write_log(writer, record_log(record, slot), slot.count)
-    else:
-        write_varint(writer, slot.used)
-        write_varint(writer, slot.end)
-    return 0
+    size[0] = writer.size
+    return writer.at
 
 
 cdef str read_name(reader_t* reader):
@@ -61,13 +23,18 @@ cdef str read_name(reader_t* reader):
     return span.at[:span.end - span.at].decode()
 
 
+cdef uint16_t read_label(reader_t* reader, Labels labels) except? 0:
+    return <uint16_t>labels.number(read_name(reader))
+
+
 @cython.final
 @cython.internal
 cdef class Section:
-    """One section of a blob: a slot to be, or bytes to carry along."""
+    """One section of a blob: a slot to be, a piece of the side, or bytes to carry along."""
 
-    cdef need_t need                # key 0: carried
-    cdef reader_t payload           # what follows the name
+    cdef uint8_t kind
+    cdef need_t need                # of a slot
+    cdef reader_t payload           # of a slot: what follows the name
     cdef bytes carried
 
 
@@ -76,19 +43,18 @@ cdef list read_sections(reader_t* reader, Labels labels):
     cdef Section section
     cdef const uint8_t* start
     cdef reader_t counted
-    cdef uint8_t kind
     while reader.at < reader.end and not reader.bad:
         section = Section.__new__(Section)
         start = reader.at
-        kind = read_byte(reader)
+        section.kind = read_byte(reader)
         section.payload = read_span(reader, read_varint(reader))
-        if SLIDING <= kind <= BUCKET:
-            section.need.key = <uint32_t>labels.number(read_name(&section.payload)) << 3 | kind
-            if kind == SLIDING:
+        if SLIDING <= section.kind <= BUCKET:
+            section.need.key = <uint32_t>read_label(&section.payload, labels) << 3 | section.kind
+            if section.kind == SLIDING:
                 counted = section.payload
                 section.need.room = <uint16_t>min(read_varint(&counted), <int64_t>ENTRIES_MAX_MAX)
                 reader.bad = reader.bad or section.need.room == 0
-        else:
+        elif not OVERRIDE <= section.kind <= ADMISSION:
             section.carried = start[:reader.at - start]
         reader.bad = reader.bad or section.payload.bad
         sections.append(section)
@@ -99,9 +65,9 @@ cdef bint fill_slot(record_t* record, Section section, entry_t* log) noexcept:
     """Read a section's payload, to its last byte, into the slot made for it; whether it could be."""
     cdef slot_t* slot = record_slot(record, section.need.key)
     cdef reader_t* payload = &section.payload
-    if slot.count or slot.used or (section.need.key & 7 != SLIDING and slot.end):
+    if slot.count or slot.used or (section.kind != SLIDING and slot.end):
         return False                # a second section of one slot
-    if section.need.key & 7 == SLIDING:
+    if section.kind == SLIDING:
         slot.count = read_log(payload, log, &slot.used)
         if slot.count > slot.room:
             return False
@@ -112,8 +78,137 @@ cdef bint fill_slot(record_t* record, Section section, entry_t* log) noexcept:
     return not payload.bad and payload.at == payload.end
 
 
-cdef record_t* decode_record(bytes id, uint64_t hash, bytes blob, Labels labels, dict catalogs) except NULL:
-    """A new record of that id, the caller's. `catalogs`: name to number. Raises CorruptRecord, naming the account."""
+# ---- The side ----
+
+cdef bint read_prompt(side_t* side, reader_t* reader, Labels labels) except? True:
+    """Append a prompt; whether it could be read."""
+    cdef prompt_t* prompt
+    cdef int i
+    if side.prompt_count == UINT16_MAX or not side_reserve_prompt(side):
+        raise MemoryError
+    prompt = &side.prompts[side.prompt_count]
+    memset(prompt, 0, sizeof(prompt_t))
+    prompt.id[0], prompt.id[1] = read_u64(reader), read_u64(reader)
+    prompt.last_call_at = read_varint(reader)
+    prompt.number, prompt.calls = <uint32_t>read_varint(reader), <uint32_t>read_varint(reader)
+    count = read_varint(reader)
+    if reader.bad or count > PROMPT_POOLS_MAX:
+        return False
+    prompt.paid_count = <uint8_t>count
+    for i in range(<int>count):
+        prompt.pools[i] = read_label(reader, labels)
+        prompt.paid[i] = read_varint(reader)
+    side.prompt_count += 1
+    side.prompt_number = max(side.prompt_number, prompt.number)
+    return not reader.bad and reader.at == reader.end
+
+
+cdef bint read_override(side_t* side, reader_t* reader, Labels labels) except? True:
+    cdef override_t* at
+    if side.overrides == NULL:
+        side.overrides = <override_t*>calloc(OVERRIDES_MAX, sizeof(override_t))
+        if side.overrides == NULL:
+            raise MemoryError
+    if side.override_count == OVERRIDES_MAX:
+        return False
+    at = &side.overrides[side.override_count]
+    at.rule = read_label(reader, labels)
+    at.limit = read_varint(reader)
+    side.override_count += 1
+    return not reader.bad and reader.at == reader.end
+
+
+cdef bint read_admission(side_t* side, reader_t* reader, Catalogs catalogs, pthread_mutex_t* mutex) except? True:
+    """Append an admission to the queue it belongs to; whether it could be read."""
+    cdef admission_t head
+    cdef admission_t* admission
+    cdef reader_t id = read_span(reader, read_varint(reader))
+    cdef name_t name
+    cdef list drawn = [], moved = []
+    cdef int _i
+    memset(&head, 0, sizeof(head))
+    head.flags = read_byte(reader)
+    head.admitted_at = read_varint(reader)
+    head.until = head.admitted_at + read_varint(reader)
+    if head.flags & HELD:
+        head.hold_until = head.admitted_at + read_varint(reader)
+    head.fingerprint = read_u64(reader)
+    if head.flags & SETTLED:
+        head.settlement = read_u64(reader)
+    head.weight_num, head.weight_den = <int32_t>read_varint(reader), <int32_t>read_varint(reader)
+    head.number, head.prompt = <uint32_t>read_varint(reader), <uint32_t>read_varint(reader)
+    catalog, version = read_name(reader), read_name(reader)
+    head.plan, head.model, head.tool = (
+        read_label(reader, catalogs.labels), read_label(reader, catalogs.labels), read_label(reader, catalogs.labels))
+    count = read_varint(reader)
+    for _i in range(<int>min(count, 255)):
+        drawn.append((
+            read_label(reader, catalogs.labels), read_byte(reader), read_label(reader, catalogs.labels), read_byte(reader),
+            read_varint(reader), read_varint(reader),
+        ))
+    count = max(count, read_varint(reader))
+    for _i in range(<int>min(count, 255)):
+        if reader.at == reader.end:
+            break
+        moved.append((read_label(reader, catalogs.labels), read_byte(reader), read_varint(reader)))
+    name.at, name.size = id.at, <uint32_t>(id.end - id.at)
+    if reader.bad or reader.at != reader.end or count > 255 or not 0 < name.size <= ID_BYTES_MAX or head.weight_den <= 0:
+        return False
+    head.version = catalogs.version_number(catalog, version, mutex)
+    admission = admission_new(name, request_id_hash(name), <int>len(drawn), <int>len(moved))
+    if admission == NULL or not side_reserve(side):
+        free(admission)
+        raise MemoryError
+    fill_admission(admission, &head, drawn, moved)
+    side.admission_number = max(side.admission_number, head.number)
+    side.prompt_number = max(side.prompt_number, head.prompt)
+    if head.flags & HELD and not head.flags & SETTLED:
+        known_append(&side.holds, admission)
+    else:
+        known_insert(&side.ids, admission)
+    return True
+
+
+cdef void fill_admission(admission_t* self, const admission_t* head, list drawn, list moved) noexcept:
+    cdef int i
+    self.admitted_at, self.until, self.hold_until = head.admitted_at, head.until, head.hold_until
+    self.fingerprint, self.settlement = head.fingerprint, head.settlement
+    self.weight_num, self.weight_den = head.weight_num, head.weight_den
+    self.version, self.number, self.prompt = head.version, head.number, head.prompt
+    self.plan, self.model, self.tool, self.flags = head.plan, head.model, head.tool, head.flags
+    for i, (limit, kind, pool, part, micro, end) in enumerate(drawn):
+        admission_drawn(self)[i].key = <uint32_t>limit << 3 | (<uint32_t>kind & 7)
+        admission_drawn(self)[i].pool, admission_drawn(self)[i].part = pool, part
+        admission_drawn(self)[i].micro, admission_drawn(self)[i].end = micro, end
+    for i, (pool, part, micro) in enumerate(moved):
+        admission_moved(self)[i].pool, admission_moved(self)[i].part = pool, part
+        admission_moved(self)[i].micro = micro
+
+
+cdef bint fill_side(record_t* record, list sections, Catalogs catalogs, pthread_mutex_t* mutex) except? True:
+    """Read what belongs to the side; whether it could be."""
+    cdef Section section
+    cdef bint good = True
+    for section in sections:
+        if not OVERRIDE <= section.kind <= ADMISSION:
+            continue
+        if record.side == NULL:
+            record.side = side_new()
+            if record.side == NULL:
+                raise MemoryError
+        if section.kind == OVERRIDE:
+            good = read_override(record.side, &section.payload, catalogs.labels) and good
+        elif section.kind == PROMPT:
+            good = read_prompt(record.side, &section.payload, catalogs.labels) and good
+        else:
+            good = read_admission(record.side, &section.payload, catalogs, mutex) and good
+    return good
+
+
+# ---- A whole record ----
+
+cdef record_t* decode_record(bytes id, uint64_t hash, bytes blob, Catalogs catalogs, pthread_mutex_t* mutex) except NULL:
+    """A new record of that id, the caller's. Raises CorruptRecord, naming the account."""
     cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(blob)
     cdef uint64_t size = len(blob), checksum
     cdef reader_t reader
@@ -126,32 +221,17 @@ cdef record_t* decode_record(bytes id, uint64_t hash, bytes blob, Labels labels,
     if read_byte(&reader) != BLOB_SCHEMA:
         raise CorruptRecord(f"record of {id.decode()!r}: schema {at[8]}, this version reads {BLOB_SCHEMA}")
     try:
-        return read_record(&reader, id, hash, labels, catalogs)
+        return read_record(&reader, id, hash, catalogs, mutex)
     except UnicodeDecodeError:
         raise CorruptRecord(f"record of {id.decode()!r}: a name is not UTF-8") from None
 
 
-cdef record_t* read_record(reader_t* reader, bytes id, uint64_t hash, Labels labels, dict catalogs) except NULL:
-    cdef int64_t seen_at = read_varint(reader), subscribed_at = read_varint(reader), expires_at = read_varint(reader)
-    cdef uint8_t period = read_byte(reader)
-    cdef str catalog = read_name(reader), plan = read_name(reader)
-    cdef list sections = read_sections(reader, labels)
-    cdef list slots = [section for section in sections if (<Section>section).carried is None]
-    cdef bytes carried = b"".join([(<Section>section).carried for section in sections if (<Section>section).carried is not None])
-    cdef need_t* needs = NULL
-    cdef entry_t log[ENTRIES_MAX_MAX]
-    cdef record_t* bare
-    cdef record_t* record
+cdef record_t* record_with(bytes id, uint64_t hash, list slots, Py_ssize_t carried_size) except NULL:
+    """An empty record with the slots that those sections need."""
+    cdef need_t* needs = <need_t*>malloc((len(slots) + 1) * sizeof(need_t))
+    cdef record_t* bare = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash, <uint16_t>carried_size)
+    cdef record_t* record = NULL
     cdef int i
-    cdef bint good = True
-    name = id.decode()
-    if reader.bad or period >= len(types.PERIODS) or len(slots) > SLOTS_MAX or len(carried) > UINT16_MAX:
-        raise CorruptRecord(f"record of {name!r}: it does not decode")
-    if catalog not in catalogs:
-        raise CorruptRecord(f"record of {name!r}: no catalog {catalog!r} is loaded")
-    needs = <need_t*>malloc((len(slots) + 1) * sizeof(need_t))
-    bare = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash, <uint16_t>len(carried))
-    record = NULL
     if needs != NULL and bare != NULL:
         for i in range(<int>len(slots)):
             needs[i] = (<Section>slots[i]).need
@@ -160,13 +240,37 @@ cdef record_t* read_record(reader_t* reader, bytes id, uint64_t hash, Labels lab
     free(bare)
     if record == NULL:
         raise MemoryError
+    return record
+
+
+cdef record_t* read_record(reader_t* reader, bytes id, uint64_t hash, Catalogs catalogs, pthread_mutex_t* mutex) except NULL:
+    cdef int64_t seen_at = read_varint(reader), subscribed_at = read_varint(reader), expires_at = read_varint(reader)
+    cdef uint8_t period = read_byte(reader)
+    cdef str catalog = read_name(reader), plan = read_name(reader)
+    cdef list sections = read_sections(reader, catalogs.labels)
+    cdef list slots = [section for section in sections if SLIDING <= (<Section>section).kind <= BUCKET]
+    cdef bytes carried = b"".join([(<Section>section).carried for section in sections if (<Section>section).carried is not None])
+    cdef entry_t log[ENTRIES_MAX_MAX]
+    cdef record_t* record
+    cdef bint good = True
+    name = id.decode()
+    if reader.bad or period >= len(types.PERIODS) or len(slots) > SLOTS_MAX or len(carried) > UINT16_MAX:
+        raise CorruptRecord(f"record of {name!r}: it does not decode")
+    if catalog not in catalogs.numbers:
+        raise CorruptRecord(f"record of {name!r}: no catalog {catalog!r} is loaded")
+    record = record_with(id, hash, slots, len(carried))
     record.seen_at, record.subscribed_at, record.period = seen_at, subscribed_at, period
     record.expires_at = expires_at if expires_at else NEVER
-    record.catalog, record.plan = catalogs[catalog], labels.number(plan)
+    record.catalog, record.plan = catalogs.numbers[catalog], catalogs.labels.number(plan)
     memcpy(record_carried(record), PyBytes_AS_STRING(carried), len(carried))
-    for section in slots:
-        good = good and fill_slot(record, <Section>section, log)
+    try:
+        for section in slots:
+            good = good and fill_slot(record, <Section>section, log)
+        good = fill_side(record, sections, catalogs, mutex) and good
+    except BaseException:
+        record_free(record)
+        raise
     if not good:
-        free(record)
+        record_free(record)
         raise CorruptRecord(f"record of {name!r}: a section does not decode")
     return record

@@ -26,6 +26,34 @@ cdef int check_record(const record_t* record) except -1:
         assert used == slots[i].used, "the sum of a log is kept"
     assert len(keys) == record.slot_count, "a limit and kind has one slot"
     assert end + padded(record.carried_size) == record.size, "a record is as large as what is in it"
+    if record.side != NULL:
+        check_side(record.side, record.seen_at)
+    return 0
+
+
+cdef int check_known(const known_t* known, int64_t seen_at, bint sorted) except -1:
+    cdef const admission_t* admission
+    cdef const admission_t* before = NULL
+    cdef int i
+    assert known.first + known.count <= known.room, "a queue is within its room"
+    for i in range(known.first, known.first + known.count):
+        admission = known.at[i]
+        assert known.tags[i] == <uint32_t>admission.id_hash, "a tag is its admission's"
+        assert admission.admitted_at <= seen_at, "nothing was admitted after the account was last seen"
+        assert not sorted or before == NULL or not admission_outlives(before, admission), "what is forgotten first is in front"
+        before = admission
+    return 0
+
+
+cdef int check_side(const side_t* side, int64_t seen_at) except -1:
+    cdef int i
+    check_known(&side.holds, seen_at, False)
+    check_known(&side.ids, seen_at, True)
+    for i in range(side.holds.first, side.holds.first + side.holds.count):
+        assert side.holds.at[i].flags & (HELD | SETTLED) == HELD, "holds are not settled"
+    for i in range(side.prompt_count):
+        assert 0 < side.prompts[i].number <= side.prompt_number, "prompts are numbered"
+        assert side.prompts[i].calls > 0, "a prompt has a call"
     return 0
 
 

@@ -1,163 +1,34 @@
 # cython: cdivision=True
-"""Decide: may this request pass, and what does it cost? One function of (rules, record, request, now), for Admit and Peek alike.
+"""Decide: may this request pass, and what does it cost? One function of (terms, record, request, now), for Admit and Peek alike.
 
 First everything that could refuse is looked at, in order of precedence; then every limit of every pool is charged, or none. There
 is no point between at which anybody else could look. A refusal writes nothing: not a counter, not the account's time. Only
 memory can fail between looking and charging, so it is taken before the first charge.
 
-`now` is the caller's; the account's own time is that or its last admission's, whichever is later: time going back frees nothing.
+An id that is remembered comes before all of it: its answer is given again, and nothing is charged.
+
+`now` is the caller's; the account's own time is that or its last change's, whichever is later: time going back frees nothing.
 """
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
-from libc.stdlib cimport free
+from libc.stdint cimport int64_t, uint16_t
 
-from amounts cimport MICRO, amount_add, ctz, ratio_t
+from admission cimport HELD, OWN, FOLDED, admission_moved, admission_t
+from amounts cimport MICRO, amount_add, ratio_t
+from answer cimport (
+    CONFLICT, DECIDED, HOLD_TOO_LONG, PAST_RANGE, PROMPT_AMOUNT, answer_begin, answer_states, answer_t,
+)
 from ask cimport (
-    ACCOUNT_INACTIVE, ALLOWED, AMOUNT_TOO_LARGE, BURST, LIMIT_EXHAUSTED, METER_NOT_IN_PLAN, MODEL_NOT_IN_PLAN,
-    RULE_EXPIRES_AT, RULE_NONE, RULE_SUBSCRIBED_AT, SUBSCRIPTION_EXPIRED, ask_find, ask_has_model, ask_lack, ask_names, ask_price,
-    ask_t, ask_touch, ask_weight, flaw_t, request_t, touched_fit, touched_t,
+    ACCOUNT_INACTIVE, ALLOWED, AMOUNT_TOO_LARGE, BURST, CONCURRENCY, LIMIT_EXHAUSTED, METER_NOT_IN_PLAN, MODEL_NONE, MODEL_NOT_IN_PLAN,
+    MODEL_UNKNOWN_LABEL, OVERLOADED, RULE_EXPIRES_AT, RULE_HOLDS, RULE_SUBSCRIBED_AT, SUBSCRIPTION_EXPIRED, ask_fold, ask_has_model,
+    ask_lack, ask_names, ask_t, ask_touch, ask_weight, flaw_t, request_t, touched_fit, touched_t,
 )
-from record cimport need_t, record_remake, record_t
-from rules cimport LIMITS_MAX, POOLS_MAX, limit_t, rules_plan, rules_t
+from charge cimport ask_charge, terms_t
+from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t, in_flight_touches
+from price cimport ask_price
+from record cimport record_t
+from rules cimport limit_t, rules_model_of, rules_plan
+from side cimport side_find, side_holds_open
 from wait cimport wait_search, wait_t
-from window cimport (
-    BUCKET, NEVER, SLIDING, seen_t, slot_t, sliding_room, window_charge, window_times, window_used,
-)
-from log cimport entry_t
-
-cdef enum outcome_t:
-    DECIDED = 0
-    PAST_RANGE = 1                  # a draw of more than 10^12 units: `past_draw`. Nothing was decided
-    NO_MEMORY = 2                   # nothing was changed
-
-cdef struct charge_t:
-    int pool
-    int64_t micro
-
-cdef struct state_t:                # one limit as it stands
-    const limit_t* limit
-    int64_t used
-    int64_t resets_at               # NEVER: nothing is drawn
-    int64_t full_at
-
-cdef struct answer_t:
-    int verdict
-    uint16_t rule                   # label of what decided
-    int past_draw
-    int32_t model                   # index, below 0: none or unknown
-    const limit_t* limit            # that decided, or NULL
-    int64_t weight_micro            # 0: the decision came before the weight
-    int64_t wait_until              # NEVER: waiting does not help
-    int64_t frees_at                # when the deciding limit has room, also past the subscription's end; NEVER: at no time
-    int charge_count
-    int state_count
-    charge_t charges[POOLS_MAX]
-    state_t states[LIMITS_MAX]
-
-
-cdef inline state_t limit_state(const limit_t* limit, const seen_t* seen, const slot_t* slot, const entry_t* log) noexcept nogil:
-    cdef state_t state
-    state.limit = limit
-    state.used = window_used(&limit.window, seen, slot, log)
-    window_times(&limit.window, seen, slot, log, &state.resets_at, &state.full_at)
-    return state
-
-
-cdef inline void answer_states(answer_t* answer, const ask_t* ask, bint explain) noexcept nogil:
-    """List the limits that refuse, or with `explain` all that were touched."""
-    cdef const touched_t* touched
-    cdef int j
-    for j in range(ask.touched_count):
-        touched = &ask.touched[j]
-        if explain or touched.refuses:
-            answer.states[answer.state_count] = limit_state(touched.limit, &ask.seen, touched.slot, touched.log)
-            answer.state_count += 1
-
-
-cdef inline void answer_charges(answer_t* answer, const ask_t* ask) noexcept nogil:
-    """Sum up by pool what the draws cost: each draw once in every pool that it feeds."""
-    cdef uint32_t pools = 0
-    cdef int pool, i
-    cdef int64_t micro
-    for i in range(ask.draw_count):
-        pools |= ask.meters[i].pools
-    while pools:
-        pool = ctz(pools)
-        pools &= pools - 1
-        micro = ask.costs[0]
-        if ask.draw_count > 1:
-            micro = 0
-            for i in range(ask.draw_count):
-                if (ask.meters[i].pools >> pool) & 1:
-                    micro = amount_add(micro, ask.costs[i])
-        if micro:
-            answer.charges[answer.charge_count].pool = pool
-            answer.charges[answer.charge_count].micro = micro
-            answer.charge_count += 1
-
-
-cdef inline bint ask_fits_record(const ask_t* ask) noexcept nogil:
-    """Whether everything that will be charged has a slot, and every log a free entry."""
-    cdef const touched_t* touched
-    cdef int j
-    for j in range(ask.touched_count):
-        touched = &ask.touched[j]
-        if touched.cost and (touched.slot == NULL or (
-            touched.limit.window.kind == SLIDING and touched.slot.count == touched.slot.room
-        )):
-            return False
-    return True
-
-
-cdef inline bint ask_reserve(ask_t* ask, record_t** where) noexcept nogil:
-    """See to it that every limit that will be charged has a slot, and room in its log; false without memory."""
-    cdef need_t needs[LIMITS_MAX]
-    cdef const touched_t* touched
-    cdef record_t* remade
-    cdef int j, count = 0
-    cdef bint grows = False
-    if ask_fits_record(ask):
-        return True
-    for j in range(ask.touched_count):
-        touched = &ask.touched[j]
-        if touched.cost == 0:
-            continue
-        needs[count].key = touched.limit.key
-        needs[count].room = 0
-        if touched.limit.window.kind == SLIDING:
-            if touched.slot == NULL:
-                needs[count].room = 1
-            elif touched.slot.count == touched.slot.room:
-                needs[count].room = sliding_room(&touched.limit.window, &ask.seen, touched.slot, touched.log)
-                grows = grows or needs[count].room > touched.slot.room
-        grows = grows or touched.slot == NULL
-        count += 1
-    if not grows:
-        return True
-    remade = record_remake(where[0], needs, count, ask.seen.now)
-    if remade == NULL:
-        return False
-    free(where[0])
-    where[0] = remade
-    ask_find(ask, remade)
-    return True
-
-
-cdef inline int ask_charge(ask_t* ask, record_t** where, answer_t* answer, bint explain) noexcept nogil:
-    """All limits have room: draw on each."""
-    cdef touched_t* touched
-    cdef int j
-    if not ask_reserve(ask, where):
-        return NO_MEMORY
-    for j in range(ask.touched_count):
-        touched = &ask.touched[j]
-        if touched.cost:
-            window_charge(&touched.limit.window, &ask.seen, touched.slot, touched.log, touched.cost)
-    where[0].seen_at = ask.seen.now
-    answer.verdict = ALLOWED
-    answer_charges(answer, ask)
-    if explain:
-        answer_states(answer, ask, True)
-    return DECIDED
+from window cimport BUCKET, NEVER
 
 
 cdef inline void answer_wait(answer_t* answer, int64_t until, const record_t* record) noexcept nogil:
@@ -176,7 +47,12 @@ cdef inline void ask_refuse(ask_t* ask, const record_t* record, answer_t* answer
     answer_states(answer, ask, explain)
     for j in range(ask.touched_count):
         touched = &ask.touched[j]
-        if never == NULL and touched.cost > touched.limit.window.limit:
+        if touched.refuses and touched.window.limit == 0:
+            answer.verdict = LIMIT_EXHAUSTED    # blocked: for as long as somebody wants it so
+            answer.limit = touched.limit
+            answer.rule = touched.limit.rule
+            return
+        if never == NULL and not touched.skips and touched.cost > touched.window.limit:
             never = touched.limit
     wait = wait_search(ask, ask.seen.now)
     answer.verdict = BURST
@@ -217,27 +93,126 @@ cdef inline flaw_t ask_flaw(ask_t* ask, const record_t* record, flaw_t names) no
     return names
 
 
-cdef inline int decide(
-    const rules_t* rules, record_t** where, request_t* request, int64_t now, answer_t* answer
+# ---- Holds ----
+
+cdef inline bint ask_refuse_hold(const ask_t* ask, const terms_t* terms, answer_t* answer, bint explain) noexcept nogil:
+    """Whether no place is free for one more hold, and why. What is too much in itself comes before what only the platform lacks."""
+    cdef in_flight_state_t state
+    cdef int i
+    answer.verdict = ALLOWED
+    for i in range(ask.plan.concurrency_count):
+        if not in_flight_touches(&ask.plan.concurrency[i], ask):
+            continue
+        state = in_flight_state(&ask.plan.concurrency[i], ask.rules, ask.side, terms.capacity, ask.seen.now)
+        if state.limit == UNLIMITED or state.count < state.effective:
+            continue
+        if state.count >= state.limit:
+            answer.verdict, answer.rule, answer.hints = CONCURRENCY, state.rule, state.limit > 0
+            break
+        if answer.verdict == ALLOWED:
+            answer.verdict, answer.rule, answer.hints = OVERLOADED, state.rule, True
+    if answer.verdict != CONCURRENCY and ask.side != NULL and side_holds_open(ask.side, ask.seen.now) >= terms.bounds.holds_max:
+        answer.verdict, answer.rule, answer.hints = CONCURRENCY, RULE_HOLDS, True
+    if answer.verdict == ALLOWED:
+        return False
+    if explain:
+        answer_states(answer, ask, True)
+    return True
+
+
+cdef inline int64_t hold_asked(const ask_t* ask, const request_t* request, const terms_t* terms) noexcept nogil:
+    """How long a hold to open, microseconds; 0: none."""
+    cdef int64_t hold = request.hold
+    if hold == 0 and request.id.size:
+        hold = min(ask.plan.hold_default, terms.bounds.hold_us_max)
+    if hold and request.records and ask.side != NULL and side_holds_open(ask.side, ask.seen.now) >= terms.bounds.holds_max:
+        return 0
+    return hold
+
+
+# ---- Deciding ----
+
+cdef inline void answer_again(
+    answer_t* answer, ask_t* ask, const admission_t* admission, const record_t* record, request_t* request
 ) noexcept nogil:
-    """Decide and, if allowed, charge. `where` holds the record and is pointed at a new one if it had to grow."""
-    cdef const record_t* record = where[0]
-    cdef ask_t ask
-    cdef flaw_t names, flaw
-    cdef ratio_t weight
-    cdef bint refuses = False
-    cdef int j
-    ask.rules = rules
-    ask.plan = rules_plan(rules, record.plan)
-    ask.plan_index = <int>(ask.plan - rules.plans)
-    ask.seen.zone = &rules.zone
+    """The answer that this id had. Limits are shown as of now."""
+    cdef int i, j
+    answer.replayed = True
+    answer.verdict = ALLOWED
+    answer.version = admission.version
+    answer.model = admission.model
+    answer.weight_micro = <int64_t>admission.weight_num * MICRO // admission.weight_den
+    if admission.flags & HELD:
+        answer.hold_until = admission.hold_until
+    for i in range(admission.moved_count):
+        if admission_moved(admission)[i].part not in (OWN, FOLDED):
+            continue
+        for j in range(answer.charge_count):
+            if answer.charges[j].pool == admission_moved(admission)[i].pool:
+                answer.charges[j].micro = amount_add(answer.charges[j].micro, admission_moved(admission)[i].micro)
+                break
+        else:
+            answer.charges[answer.charge_count].pool = admission_moved(admission)[i].pool
+            answer.charges[answer.charge_count].micro = admission_moved(admission)[i].micro
+            answer.charge_count += 1
+    if request.explain and ask_names(ask, request).verdict == ALLOWED:
+        ask_touch(ask, record)
+        answer_states(answer, ask, True)
+
+
+cdef inline uint16_t model_label(const ask_t* ask, const request_t* request) noexcept nogil:
+    if ask.model >= 0:
+        return ask.rules.models[ask.model].label
+    return MODEL_UNKNOWN_LABEL if request.model.size else MODEL_NONE
+
+
+cdef inline int ask_misfit(const ask_t* ask) noexcept nogil:
+    """The first draw that folds into a prompt though it is more than one, or -1."""
+    cdef int i
+    for i in range(ask.draw_count):
+        if (ask.calls >> i) & 1 and ask.amounts[i] != 1:
+            return i
+    return -1
+
+
+cdef inline void ask_begin(ask_t* ask, const terms_t* terms, const record_t* record, int64_t now) noexcept nogil:
+    ask.rules = terms.rules
+    ask.side = record.side
+    ask.folded = ask.calls = 0
+    ask.prompt = NULL
+    ask.plan = rules_plan(terms.rules, record.plan)
+    ask.plan_index = <int>(ask.plan - terms.rules.plans)
+    ask.seen.zone = &terms.rules.zone
     ask.seen.now = max(now, record.seen_at)
     ask.seen.subscribed_at = record.subscribed_at
-    names = ask_names(&ask, request)
+
+
+cdef inline int decide(
+    const terms_t* terms, record_t** where, request_t* request, int64_t now, answer_t* answer, bint keep
+) noexcept nogil:
+    """Decide and, if allowed, charge. `where` holds the record and is pointed at a new one if it had to grow. Without `keep`, for a
+    copy, nothing is left at the record's side, which the copy shares."""
+    cdef const record_t* record = where[0]
+    cdef const admission_t* admission
+    cdef ask_t ask
+    cdef flaw_t names, flaw
+    ask_begin(&ask, terms, record, now)
     answer_begin(answer)
-    answer.model = ask.model
+    if request.id.size and record.side != NULL:
+        admission = side_find(record.side, request.id, request.id_hash, ask.seen.now)
+        if admission != NULL:
+            if admission.fingerprint != request.fingerprint:
+                return CONFLICT
+            answer_again(answer, &ask, admission, record, request)
+            return DECIDED
+    if request.hold > terms.bounds.hold_us_max:
+        return HOLD_TOO_LONG
+    answer.version = terms.version
+    names = ask_names(&ask, request)
+    answer.model = model_label(&ask, request)
     flaw = ask_flaw(&ask, record, names)
     if names.verdict == ALLOWED:
+        ask_fold(&ask, request)
         ask_touch(&ask, record)
     if flaw.verdict != ALLOWED:
         answer.verdict = flaw.verdict
@@ -245,25 +220,35 @@ cdef inline int decide(
         if names.verdict == ALLOWED and flaw.verdict != SUBSCRIPTION_EXPIRED:
             answer_wait(answer, wait_search(&ask, max(ask.seen.now, record.subscribed_at)).until, record)
         return DECIDED
-    weight = ask_weight(&ask, ask.seen.now, NULL)
-    answer.past_draw = ask_price(&ask, weight)
+    return decide_amounts(&ask, terms, where, request, answer, keep)
+
+
+cdef inline int decide_amounts(
+    ask_t* ask, const terms_t* terms, record_t** where, request_t* request, answer_t* answer, bint keep
+) noexcept nogil:
+    """Nothing refuses the request itself: what is left are amounts, and places in flight."""
+    cdef ratio_t weight = ask_weight(ask, ask.seen.now, NULL)
+    cdef bint refuses = False
+    cdef int64_t hold
+    cdef int j
+    if ask.calls:
+        answer.past_draw = ask_misfit(ask)
+        if answer.past_draw >= 0:
+            return PROMPT_AMOUNT
+    answer.past_draw = ask_price(ask, weight, ask.seen.now)
     if answer.past_draw >= 0:
         return PAST_RANGE
     answer.weight_micro = weight.num * MICRO // weight.den
     for j in range(ask.touched_count):
         ask.touched[j].refuses = touched_fit(&ask.touched[j], &ask.seen, ask.seen.now) != ask.seen.now
         refuses = refuses or ask.touched[j].refuses
-    if not refuses:
-        return ask_charge(&ask, where, answer, request.explain)
-    ask_refuse(&ask, record, answer, request.explain)
-    return DECIDED
-
-
-cdef inline void answer_begin(answer_t* answer) noexcept nogil:
-    answer.rule = RULE_NONE
-    answer.past_draw = -1
-    answer.model = -1
-    answer.limit = NULL
-    answer.weight_micro = 0
-    answer.wait_until = answer.frees_at = NEVER
-    answer.charge_count = answer.state_count = 0
+    if refuses and not request.records:
+        ask_refuse(ask, where[0], answer, request.explain)
+        return DECIDED
+    if request.id.size:
+        hold = hold_asked(ask, request, terms)
+        if hold:
+            if not request.records and ask_refuse_hold(ask, terms, answer, request.explain):
+                return DECIDED
+            answer.hold_until = ask.seen.now + hold
+    return ask_charge(ask, where, request, answer, terms, weight, keep)

@@ -8,7 +8,7 @@ cdef object milliseconds_up(int64_t moment):
 
 cdef object limit_state_of(Rules rules, const state_t* state):
     spec = rules.limits[state.limit.index]
-    cdef int64_t limit = state.limit.window.limit
+    cdef int64_t limit = state.limit_micro
     return LimitState(
         spec.id,
         rules.spec.pools[spec.pool],
@@ -16,7 +16,7 @@ cdef object limit_state_of(Rules rules, const state_t* state):
         limit,
         state.used,
         max(0, limit - state.used),
-        <int64_t>(<i128>state.used * <i128>100 // <i128>limit),
+        <int64_t>(<i128>state.used * <i128>100 // <i128>limit) if limit else 100,
         milliseconds_up(state.resets_at),
         milliseconds_up(state.full_at),
     )
@@ -28,17 +28,19 @@ cdef object limit_state_of(Rules rules, const state_t* state):
 cdef class Decision:
     """The answer to one request. Amounts in micro-units (1 unit = 1,000,000), times in Unix milliseconds."""
 
-    cdef Rules _rules               # None: the account is unknown
-    cdef Rules _wording             # words the refusal: the same, or the ledger's default
-    cdef Labels _labels
+    cdef Rules _rules               # today's; None: the account is unknown
+    cdef Catalogs _catalogs
     cdef Request _request
     cdef int _verdict
-    cdef int _model
+    cdef uint16_t _model
     cdef uint16_t _rule
+    cdef uint32_t _version
+    cdef bint _hints
     cdef const limit_t* _limit
     cdef int64_t _now               # the caller's
     cdef int64_t _wait_until
     cdef int64_t _frees_at
+    cdef int64_t _hold_until
     cdef readonly int64_t weight_micro
     cdef int _charge_count
     cdef int _state_count
@@ -58,7 +60,10 @@ cdef class Decision:
         self._verdict = answer.verdict
         self._model = answer.model
         self._rule = answer.rule
+        self._version = answer.version
+        self._hints = answer.hints
         self._limit = answer.limit
+        self._hold_until = answer.hold_until
         self._wait_until = answer.wait_until
         self._frees_at = answer.frees_at
         self.weight_micro = answer.weight_micro
@@ -89,12 +94,12 @@ cdef class Decision:
     @property
     def model(self):
         """Canonical name; as it was asked for where the catalog does not know it, or the account is unknown."""
-        return self._rules.spec.models[self._model].name if self._model >= 0 else self._request.model
+        return self._request.model if self._model in (MODEL_NONE, MODEL_UNKNOWN_LABEL) else self._catalogs.labels.name(self._model)
 
     @property
     def rule(self):
         """What decided: a limit's id, or the place in the catalog or the account; empty when allowed."""
-        return self._labels.name(self._rule)
+        return self._catalogs.labels.name(self._rule)
 
     @property
     def charged(self):
@@ -103,18 +108,26 @@ cdef class Decision:
         if self._charge_count == 0:
             return {}
         if self._charge_count == 1:
-            return {self._rules.spec.pools[self._charge.pool]: self._charge.micro}
-        return {self._rules.spec.pools[self._charges[i].pool]: self._charges[i].micro for i in range(self._charge_count)}
+            return {self._catalogs.labels.name(self._charge.pool): self._charge.micro}
+        return {self._catalogs.labels.name(self._charges[i].pool): self._charges[i].micro for i in range(self._charge_count)}
 
     @property
     def retry_after_ms(self):
-        """The first moment at which this request would be admitted, counted from now; None if retrying will not help."""
+        """The first moment at which this request would be admitted, counted from now; None if retrying will not help. Where places in
+        flight are all that lacks, a hint."""
+        if self._hints:
+            return milliseconds_up(self._rules.refusals[self._verdict].retry_after_us)
         return milliseconds_up(self._wait_until - self._now if self._wait_until != NEVER else NEVER)
 
     @property
     def resets_at_ms(self):
         """The same moment, as a time."""
         return milliseconds_up(self._wait_until)
+
+    @property
+    def hold_expires_at_ms(self):
+        """When the hold closes by itself; None if none was opened."""
+        return milliseconds_up(self._hold_until) if self._hold_until else None
 
     @property
     def limits(self):
@@ -125,14 +138,16 @@ cdef class Decision:
     @property
     def catalog(self):
         """What decided; None for an unknown account."""
-        return None if self._rules is None else CatalogVersion(self._rules.name, self._rules.version)
+        return None if self._rules is None else self._catalogs.version(self._version)
 
     @property
     def vendor(self):
         """The refusal in the vendor's words; None when allowed."""
-        cdef Rules rules = self._wording
-        if self._verdict == ALLOWED or rules is None:
+        cdef Rules rules = self._rules
+        if self._verdict == ALLOWED or not self._catalogs.rules:
             return None
+        if rules is None:
+            rules = self._catalogs.rules[self._catalogs.wording]
         refusal = rules.refusals[self._verdict]
         number, unit = 0, ""
         if self._limit != NULL:

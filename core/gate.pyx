@@ -44,3 +44,18 @@ cdef class Gate:
     def peek(self, Request request not None, *, now_ms=None):
         """Return what admit would say. Nothing is charged, no window starts."""
         return self.ledger.peek(request, self.now_us(now_ms))
+
+    def settle(self, str account not None, str request_id not None, *, outcome, draws=None, now_ms=None):
+        """Close an admission: COMMIT with what was really used (`draws`, meter to amount; none keeps the charge), or CANCEL.
+
+        Idempotent. Returns a Settlement. Raises NotFound if the id is not remembered, AlreadyExists if it was settled with other
+        content, InvalidArgument.
+        """
+        return self.ledger.settle(account, request_id, outcome, draws, self.now_us(now_ms))
+
+    def renew(self, str account not None, str request_id not None, *, hold_ms, now_ms=None):
+        """Keep a hold open for `hold_ms` from now; never shortens it. Returns when it closes by itself, in Unix milliseconds.
+
+        Raises NotFound if the id is not remembered, FailedPrecondition if its hold has ended or none was opened, InvalidArgument.
+        """
+        return self.ledger.renew(account, request_id, hold_ms, self.now_us(now_ms))

@@ -6,12 +6,21 @@
 cdef class Labels:
     cdef dict _numbers
     cdef list _names                # bytes objects, so that C may point at them
+    cdef name_t* at                 # the same for C, by number; never moved, its pages are taken as they are filled
 
     def __cinit__(self):
         self._numbers = {}
         self._names = []
-        for name in ("", "account", "account.subscribed_at", "account.expires_at", "tools", "endpoints", "models", "meters", "unknown"):
+        self.at = <name_t*>malloc((LABELS_MAX + 1) * sizeof(name_t))
+        if self.at == NULL:
+            raise MemoryError
+        for name in (
+            "", "account", "account.subscribed_at", "account.expires_at", "tools", "endpoints", "models", "meters", "unknown", "account.holds",
+        ):
             self.number(name)
+
+    def __dealloc__(self):
+        free(self.at)
 
     cdef int number(self, str name) except -1:
         """The number of a name, a new one if it has none."""
@@ -20,12 +29,10 @@ cdef class Labels:
             number = len(self._names)
             if number > LABELS_MAX:
                 raise FailedPrecondition(f"more than {LABELS_MAX} names of limits, plans and models in one process")
-            self._numbers[name] = number
             self._names.append(name.encode())
+            self.at[<int>number] = name_in(<bytes>self._names[number])
+            self._numbers[name] = number
         return number
 
     cdef str name(self, int number):
         return (<bytes>self._names[number]).decode()
-
-    cdef bytes encoded(self, int number):
-        return <bytes>self._names[number]

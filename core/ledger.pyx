@@ -38,12 +38,11 @@ cdef class Ledger:
     cdef uint64_t _key_0
     cdef uint64_t _key_1
     cdef uint64_t _behind
-    cdef const rules_t* _catalogs[CATALOGS_MAX]
-    cdef uint16_t _catalog_labels[CATALOGS_MAX]
-    cdef Labels _labels
-    cdef list _rules                # the Rules in force, by number of catalog
-    cdef dict _catalog_numbers      # name -> number
-    cdef int _wording               # number of the catalog that words the refusal of unknown accounts
+    cdef uint64_t _replays
+    cdef forgotten_t _forgotten
+    cdef bounds_t _bounds
+    cdef int64_t _capacity
+    cdef Catalogs _catalogs
     cdef dict _accounts_by_plan     # (catalog number, plan label) -> count
 
     def __cinit__(self, bytes hash_key not None):
@@ -55,10 +54,40 @@ cdef class Ledger:
         pthread_mutex_init(&self._mutex, NULL)
         if not table_init(&self._table) or not counters_init(&self._counters, 6):
             raise MemoryError
-        self._labels = Labels()
-        self._rules = []
-        self._catalog_numbers = {}
+        self._catalogs = Catalogs()
         self._accounts_by_plan = {}
+        self._capacity = MICRO
+        self.bound(Bounds())
+
+    def bound(self, bounds):
+        """Set how much one account may have open or remembered, as a quota.types.Bounds; from the next decision on."""
+        cdef bounds_t new
+        new.hold_us_max = bounds.hold_ms_max * 1000
+        new.holds_max, new.request_ids_max, new.prompts_max = bounds.holds_max, bounds.request_ids_max, bounds.prompts_max
+        pthread_mutex_lock(&self._mutex)
+        self._bounds = new
+        pthread_mutex_unlock(&self._mutex)
+
+    @property
+    def capacity_micro(self):
+        """The platform's capacity: a factor on every concurrency limit, in millionths."""
+        return self._capacity
+
+    def set_capacity(self, int64_t micro):
+        if not 0 <= micro <= MICRO:
+            raise ValueError(micro)
+        pthread_mutex_lock(&self._mutex)
+        self._capacity = micro
+        pthread_mutex_unlock(&self._mutex)
+
+    cdef void terms(self, terms_t* terms, int catalog) noexcept nogil:
+        """What decisions under a catalog are made under. With the mutex held."""
+        terms.rules = self._catalogs.in_force[catalog].rules
+        terms.version = self._catalogs.in_force[catalog].version
+        terms.versions = self._catalogs.versions
+        terms.capacity = self._capacity
+        terms.bounds = &self._bounds
+        terms.forgotten = &self._forgotten
 
     def __dealloc__(self):
         cdef chunks_t* tables[2]
@@ -70,7 +99,7 @@ cdef class Ledger:
                 for i in range((<uint64_t>1) << tables[j].bits):
                     for slot in range(CHUNK_RECORDS):
                         if tables[j].at[i].tags[slot]:
-                            free(tables[j].at[i].records[slot])
+                            record_free(tables[j].at[i].records[slot])
                 chunks_free(tables[j])
         free(self._counters.at)
         pthread_mutex_destroy(&self._mutex)
@@ -83,34 +112,25 @@ cdef class Ledger:
         Raises FailedPrecondition if a plan that accounts are on would vanish; the old version then stays.
         """
         cdef Rules rules = Rules.__new__(Rules)
-        cdef int number
         rules.name, rules.version, rules.spec = spec.name, version, spec
         rules.refusals = dict(spec.refusals)
         rules._kept, rules._blocks = [], []
         rules.c.serial = next_serial()
-        rules.build(spec, self._labels)
-        label = self._labels.number(spec.name)
-        number = self._catalog_numbers.get(spec.name, len(self._rules))
+        rules.build(spec, self._catalogs.labels)
+        number = self._catalogs.numbers.get(spec.name, len(self._catalogs.rules))
         if number == CATALOGS_MAX:
             raise FailedPrecondition(f"more than {CATALOGS_MAX} catalogs in one process")
         self.refuse_orphans(number, spec)
-        pthread_mutex_lock(&self._mutex)
-        self._catalogs[number] = &rules.c
-        pthread_mutex_unlock(&self._mutex)
-        self._catalog_labels[number] = label
-        if number == len(self._rules):
-            self._rules.append(rules)
-            self._catalog_numbers[spec.name] = number
-        else:
-            self._rules[number] = rules
+        self._catalogs.load(rules, &self._mutex)
         return rules
 
     cdef int refuse_orphans(self, int number, object spec) except -1:
+        labels = self._catalogs.labels
         names = {plan.name for plan in spec.plans}
         orphans = {
-            self._labels.name(label): count
+            labels.name(label): count
             for (catalog, label), count in self._accounts_by_plan.items()
-            if catalog == number and count and self._labels.name(label) not in names
+            if catalog == number and count and labels.name(label) not in names
         }
         if orphans:
             listed = ", ".join(f"{count} on {name}" for name, count in sorted(orphans.items()))
@@ -119,16 +139,17 @@ cdef class Ledger:
 
     def word_unknown_by(self, str catalog not None):
         """Let that catalog word the refusal of accounts that do not exist; at first it is the one loaded first."""
-        self._wording = self._catalog_numbers[catalog]
+        self._catalogs.wording = self._catalogs.numbers[catalog]
 
     def rules(self):
         """The Rules in force, in order of their first load."""
-        return tuple(self._rules)
+        return tuple(self._catalogs.rules)
 
     def accounts_by_plan(self):
         """(catalog name, plan name) -> number of accounts, those above 0."""
+        labels = self._catalogs.labels
         return {
-            (self._rules[number].name, self._labels.name(label)): count
+            (self._catalogs.rules[number].name, labels.name(label)): count
             for (number, label), count in self._accounts_by_plan.items()
             if count
         }
@@ -150,17 +171,23 @@ cdef class Ledger:
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(id)
         return table_find(&self._table, at, <uint32_t>len(id), self.hash_of(at, <uint32_t>len(id)))
 
-    def put(self, str account not None, str catalog not None, str plan not None, int64_t subscribed_at, int period, int64_t expires_at):
-        """Add an account, or change one and keep what it has drawn. `expires_at` 0 means no end. The catalog and plan must exist."""
+    def put(
+        self, str account not None, str catalog not None, str plan not None, int64_t subscribed_at, int period, int64_t expires_at,
+        overrides=(),
+    ):
+        """Add an account, or change one and keep what it has drawn. `expires_at` 0 means no end. `overrides` are pairs of a limit's id
+        and whole units, at most 16, and replace all there were. The catalog and plan must exist."""
         cdef bytes id = text_bytes("id", account, 1, ACCOUNT_BYTES_MAX)
-        cdef int number = self._catalog_numbers[catalog]
-        cdef uint16_t label = self._labels.number(plan)
+        cdef int number = self._catalogs.numbers[catalog]
+        cdef uint16_t label = self._catalogs.labels.number(plan)
         cdef record_t** where
         cdef record_t* record
         cdef uint64_t hash = self.hash_of(<const uint8_t*>PyBytes_AS_STRING(id), <uint32_t>len(id))
+        cdef override_t own[OVERRIDES_MAX]
+        cdef int own_count = self.read_overrides(overrides, own)
         cdef bint stored = True
         cdef int catalog_before = -1, plan_before = -1
-        if rules_plan(self._catalogs[number], label) == NULL:
+        if rules_plan(self._catalogs.in_force[number].rules, label) == NULL:
             raise KeyError(plan)
         pthread_mutex_lock(&self._mutex)
         where = self.find(id)
@@ -170,16 +197,30 @@ cdef class Ledger:
         else:
             record = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash, 0)
             stored = record != NULL and table_add(&self._table, record)
-        if stored:
+        if stored and record_override(record, own, own_count):
             record.catalog, record.plan, record.period = number, label, period
             record.subscribed_at = subscribed_at
             record.expires_at = expires_at if expires_at else NEVER
+        elif stored:
+            stored = False
+            if where == NULL:
+                table_remove(&self._table, self.find(id))
         pthread_mutex_unlock(&self._mutex)
         if not stored:
-            free(record)
+            if where == NULL:
+                record_free(record)
             raise MemoryError
         self.count_plan((catalog_before, plan_before) if catalog_before >= 0 else None, -1)
         self.count_plan((number, label), 1)
+
+    cdef int read_overrides(self, object overrides, override_t* own) except -1:
+        cdef int count = 0
+        if len(overrides) > OVERRIDES_MAX:
+            raise ValueError(len(overrides))
+        for limit_id, units in overrides:
+            own[count].rule, own[count].limit = self._catalogs.labels.number(limit_id), units
+            count += 1
+        return count
 
     cdef int count_plan(self, object plan, int by) except -1:
         if plan is not None:
@@ -187,17 +228,20 @@ cdef class Ledger:
         return 0
 
     cdef tuple account_row(self, const account_t* account):
+        cdef int i
+        labels = self._catalogs.labels
         return (
             account.id[:account.id_size].decode(),
-            (<Rules>self._rules[account.catalog]).name,
-            self._labels.name(account.plan),
+            (<Rules>self._catalogs.rules[account.catalog]).name,
+            labels.name(account.plan),
             account.subscribed_at,
             account.period,
             0 if account.expires_at == NEVER else account.expires_at,
+            tuple([(labels.name(account.overrides[i].rule), account.overrides[i].limit) for i in range(account.override_count)]),
         )
 
     def get(self, str account not None):
-        """(id, catalog, plan, subscribed_at, period, expires_at), or None."""
+        """(id, catalog, plan, subscribed_at, period, expires_at, pairs of limit id and units), or None."""
         cdef bytes id = id_sought(account)
         cdef account_t found
         pthread_mutex_lock(&self._mutex)
@@ -221,7 +265,7 @@ cdef class Ledger:
         if record == NULL:
             return False
         self.count_plan((record.catalog, record.plan), -1)
-        free(record)
+        record_free(record)
         return True
 
     def page(self, uint64_t start, int count):
@@ -261,6 +305,7 @@ cdef class Ledger:
         """Decide one request and count it. With the mutex held. `catalog` becomes -1 for an unknown account."""
         cdef record_t** where = table_find(
             &self._table, request.account.at, request.account.size, self.account_hash(request))
+        cdef terms_t terms
         cdef int outcome
         if where == NULL:
             answer_unknown(answer)
@@ -270,43 +315,50 @@ cdef class Ledger:
         catalog[0] = where[0].catalog
         if where[0].seen_at > now + BEHIND_US_MAX:
             self._behind += 1
-        outcome = decide(self._catalogs[catalog[0]], where, request, now, answer)
-        if outcome == DECIDED:
-            self.count(where[0], request, answer)
-        return outcome
-
-    cdef void count(self, const record_t* record, const request_t* request, const answer_t* answer) noexcept nogil:
-        cdef uint16_t model = MODEL_NONE
-        if answer.model >= 0:
-            model = self._catalogs[record.catalog].models[answer.model].label
-        elif request.model.size:
-            model = MODEL_UNKNOWN_LABEL
-        counters_add(&self._counters, counter_kind(
-            self._catalog_labels[record.catalog], record.plan, model, answer.verdict, answer.rule))
+        self.terms(&terms, catalog[0])
+        outcome = decide(&terms, where, request, now, answer, True)
+        if outcome != DECIDED:
+            return outcome
+        if answer.replayed:
+            self._replays += 1
+        else:
+            counters_add(&self._counters, counter_kind(
+                self._catalogs.in_force[catalog[0]].label, where[0].plan, answer.model, answer.verdict, answer.rule))
+        return DECIDED
 
     cdef Decision blank(self, Request request, int64_t now):
         """A decision to be filled in."""
         cdef Decision decision = Decision.__new__(Decision)
-        decision._labels = self._labels
+        decision._catalogs = self._catalogs
         decision._request = request
         decision._now = now
         return decision
 
     cdef object finish(self, Decision decision, int outcome, int past_draw, int catalog):
-        """The decision, or the InvalidArgument that stopped it."""
+        """The decision, or the error that stopped it."""
         if outcome != DECIDED:
-            if outcome == NO_MEMORY:
-                raise MemoryError
-            return self.past_range(decision._request, past_draw)
+            return self.error_of(decision._request, outcome, past_draw)
         if catalog >= 0:
-            decision._rules = <Rules>self._rules[catalog]
-            decision._wording = decision._rules
-        elif self._rules:
-            decision._wording = <Rules>self._rules[self._wording]
+            decision._rules = <Rules>self._catalogs.rules[catalog]
         return decision
 
+    cdef object error_of(self, Request request, int outcome, int past_draw):
+        """What an outcome is called in Python."""
+        if outcome == CONFLICT:
+            return AlreadyExists(f"request_id {request.request_id!r} of account {request.account!r} stands for another request")
+        if outcome == HOLD_TOO_LONG:
+            return InvalidArgument("hold_ms", request.hold_ms, f"at most {self._bounds.hold_us_max // 1000} (hold_ms_max)")
+        if outcome == NO_MEMORY:
+            return MemoryError()
+        meter, amount = list(request.draws.items())[past_draw] if request.c.draw_count else ("the default meter", 1)
+        if outcome == PROMPT_AMOUNT:
+            return InvalidArgument(f"draws[{past_draw}].amount", amount, f"0 or 1 of {meter} with a prompt_id: a call is one prompt's")
+        if outcome == METER_ABSENT:
+            return InvalidArgument(f"draws[{past_draw}].meter", meter, "a meter of the plan that the request was admitted under")
+        return InvalidArgument(f"draws[{past_draw}].amount", amount, f"at most 10^12 units; of {meter} this is more")
+
     cdef object deliver(self, Decision decision, int outcome, const answer_t* answer, int catalog):
-        """The decision with its answer. Raises the InvalidArgument that stopped it."""
+        """The decision with its answer. Raises the error that stopped it."""
         if outcome == DECIDED:
             outcome = decision.take(answer)
         made = self.finish(decision, outcome, answer.past_draw, catalog)
@@ -314,12 +366,9 @@ cdef class Ledger:
             raise made
         return made
 
-    cdef object past_range(self, Request request, int draw):
-        meter, amount = list(request.draws.items())[draw] if request.c.draw_count else ("the default meter", 1)
-        return InvalidArgument(f"draws[{draw}].amount", amount, f"at most 10^12 units; of {meter} this is more")
-
     cpdef object admit(self, Request request, int64_t now):
-        """Decide and, if allowed, charge. Raises InvalidArgument for a draw of more than 10^12 units."""
+        """Decide and, if allowed, charge. Raises AlreadyExists for the id of another request, InvalidArgument for a draw of more than 10^12
+        units, or of more than one of what folds into a prompt."""
         cdef Decision decision = self.blank(request, now)
         cdef answer_t answer
         cdef int catalog, outcome
@@ -332,6 +381,7 @@ cdef class Ledger:
         """What admit would say. Decides on a copy of the record, so that nothing can change, and is not counted."""
         cdef Decision decision = self.blank(request, now)
         cdef answer_t answer
+        cdef terms_t terms
         cdef int catalog = -1, outcome = DECIDED
         cdef record_t* copy = NULL
         pthread_mutex_lock(&self._mutex)
@@ -340,8 +390,9 @@ cdef class Ledger:
             answer_unknown(&answer)
         else:
             catalog = where[0].catalog
+            self.terms(&terms, catalog)
             copy = record_copy(where[0])
-            outcome = decide(self._catalogs[catalog], &copy, &request.c, now, &answer) if copy != NULL else NO_MEMORY
+            outcome = decide(&terms, &copy, &request.c, now, &answer, False) if copy != NULL else NO_MEMORY
         pthread_mutex_unlock(&self._mutex)
         free(copy)
         return self.deliver(decision, outcome, &answer, catalog)
@@ -361,7 +412,7 @@ cdef class Ledger:
                 record_prefetch(records[i], HEAD_BYTES, records[i].size)
 
     cpdef list admit_many(self, object requests, int64_t now):
-        """Decide each in turn, at one moment. An InvalidArgument among them, or one that a request meets, is returned in its place."""
+        """Decide each in turn, at one moment. An InvalidArgument among them, or an error that a request meets, is returned in its place."""
         cdef list made = list(requests)
         cdef Py_ssize_t i
         for i in range(len(made)):
@@ -402,12 +453,14 @@ cdef class Ledger:
         pthread_mutex_unlock(&self._mutex)
         for i in range(count):
             finished = self.finish(<Decision>made[places[i]], outcomes[i], past[i], catalogs[i])
+            if outcomes[i] == NO_MEMORY:
+                raise finished
             if outcomes[i] != DECIDED:
                 made[places[i]] = finished
         return 0
 
     def admit_packed(self, PackedRequests requests not None, int64_t now):
-        """Decide each in turn, at one moment, in one hold of the mutex. The verdicts' numbers as bytes; 0 = past the range."""
+        """Decide each in turn, at one moment, in one hold of the mutex. The verdicts' numbers as bytes; 0 = an error."""
         cdef bytearray verdicts = bytearray(requests.count)
         cdef uint8_t* at = <uint8_t*>PyByteArray_AS_STRING(verdicts)
         cdef request_t* group[GROUP]
@@ -432,70 +485,145 @@ cdef class Ledger:
             raise MemoryError
         return bytes(verdicts)
 
-    def usage(self, str account not None, int64_t now):
-        """Every limit of the account's plan as it stands; None if there is no such account."""
-        cdef bytes id = id_sought(account)
-        cdef seen_t seen
-        cdef state_t states[LIMITS_MAX]
-        cdef const plan_t* plan
-        cdef const limit_t* limit
-        cdef slot_t* slot
-        cdef Rules rules
+    # ---- Beside decisions ----
+
+    def settle(self, str account not None, str request_id not None, object outcome, object draws, int64_t now):
+        """Close an admission. Returns a Settlement. Raises NotFound, AlreadyExists, InvalidArgument; nothing is changed then."""
+        cdef Request request = Request(account, request_id=request_id, draws=draws)
+        cdef terms_t terms
+        cdef settled_t settled
+        cdef int result = NOT_KNOWN
+        cdef bint cancels = outcome == Outcome.CANCEL
+        if outcome not in (Outcome.COMMIT, Outcome.CANCEL):
+            raise InvalidArgument("outcome", outcome, "COMMIT or CANCEL")
+        if cancels and draws:
+            raise InvalidArgument("draws", draws, "none with CANCEL")
+        if not request_id:
+            raise InvalidArgument("request_id", request_id, f"1 to {NAME_BYTES_MAX} bytes of UTF-8")
+        content = settlement_fingerprint(cancels, request.c.draws, request.c.draw_count)
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(request._account)
+        if where != NULL:
+            self.terms(&terms, where[0].catalog)
+            result = settle(&terms, where, &request.c, cancels, content, now, &settled)
+        pthread_mutex_unlock(&self._mutex)
+        if result != DECIDED:
+            raise self.not_known(request, where != NULL) if result == NOT_KNOWN else self.error_of(request, result, settled.past_draw)
+        return self.settlement_of(&settled)
+
+    cdef object settlement_of(self, const settled_t* settled):
         cdef int i
+        labels = self._catalogs.labels
+        return Settlement(
+            {labels.name(settled.pools[i].pool): settled.pools[i].charged for i in range(settled.pool_count) if settled.pools[i].charged},
+            {labels.name(settled.pools[i].pool): settled.pools[i].refunded for i in range(settled.pool_count) if settled.pools[i].refunded},
+            bool(settled.late),
+        )
+
+    cdef object not_known(self, Request request, bint account):
+        if not account:
+            return NotFound(f"no account {request.account!r}")
+        return NotFound(f"no request {request.request_id!r} of account {request.account!r} is remembered")
+
+    def renew(self, str account not None, str request_id not None, object hold_ms, int64_t now):
+        """Keep a hold open; when it now closes by itself, in milliseconds. Raises NotFound, FailedPrecondition, InvalidArgument."""
+        cdef Request request = Request(account, request_id=request_id)
+        cdef int64_t hold_until = 0
+        cdef int result = NOT_KNOWN
+        if not request_id:
+            raise InvalidArgument("request_id", request_id, f"1 to {NAME_BYTES_MAX} bytes of UTF-8")
+        check_whole("hold_ms", hold_ms, 1, self._bounds.hold_us_max // 1000)
+        cdef int64_t hold = hold_ms * 1000
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(request._account)
+        if where != NULL:
+            result = renew(where[0], &request.c, hold, now, &hold_until)
+        pthread_mutex_unlock(&self._mutex)
+        if result == HOLD_ENDED:
+            raise FailedPrecondition(f"the hold of request {request_id!r} of account {account!r} has ended, or none was opened")
+        if result != DECIDED:
+            raise self.not_known(request, where != NULL)
+        return milliseconds_up(hold_until)
+
+    def adjust(self, str account not None, str pool not None, str limit_id not None, int64_t micro, int64_t now):
+        """Take (above 0) or give back (below 0) by hand, under the limits of the account's plan that `pool` or `limit_id` names, the other
+        empty. Returns an Adjustment; None if there is no such account."""
+        cdef bytes id = id_sought(account)
+        cdef terms_t terms
+        cdef adjusted_t adjusted
+        cdef Rules rules
+        cdef int i, outcome
+        cdef uint16_t pool_label = self._catalogs.labels.number(pool), rule = self._catalogs.labels.number(limit_id)
         pthread_mutex_lock(&self._mutex)
         where = self.find(id)
         if where == NULL:
             pthread_mutex_unlock(&self._mutex)
             return None
-        record = where[0]
-        rules = <Rules>self._rules[record.catalog]
-        plan = rules_plan(&rules.c, record.plan)
-        seen.zone = &rules.c.zone
-        seen.now = max(now, record.seen_at)
-        seen.subscribed_at = record.subscribed_at
-        for i in range(plan.limit_count):
-            limit = &plan.limits[i]
-            slot = record_slot(record, limit.key)
-            states[i] = limit_state(limit, &seen, slot, record_log(record, slot) if slot != NULL else NULL)
+        self.terms(&terms, where[0].catalog)
+        outcome = adjust(&terms, where, pool_label, rule, micro, now, &adjusted)
+        rules = <Rules>self._catalogs.rules[where[0].catalog]
         pthread_mutex_unlock(&self._mutex)
-        return Usage(
-            account,
-            CatalogVersion(rules.name, rules.version),
-            self._labels.name(plan.label),
-            tuple([limit_state_of(rules, &states[i]) for i in range(plan.limit_count)]),
-        )
+        if outcome == NO_MEMORY:
+            raise MemoryError
+        states = tuple([limit_state_of(rules, &adjusted.states[i]) for i in range(adjusted.count)])
+        return Adjustment({states[i].id: adjusted.moved[i] for i in range(adjusted.count)}, states)
+
+    def usage(self, str account not None, int64_t now):
+        """How the account stands, as a Usage; None if there is no such account."""
+        cdef bytes id = id_sought(account)
+        cdef terms_t terms
+        cdef standing_t standing
+        cdef Rules rules
+        cdef int plan
+        pthread_mutex_lock(&self._mutex)
+        where = self.find(id)
+        if where == NULL:
+            pthread_mutex_unlock(&self._mutex)
+            return None
+        self.terms(&terms, where[0].catalog)
+        plan = where[0].plan
+        rules = <Rules>self._catalogs.rules[where[0].catalog]
+        taken = standing_take(&standing, &terms, where[0], now)
+        pthread_mutex_unlock(&self._mutex)
+        try:
+            if not taken:
+                raise MemoryError
+            return usage_of(&standing, account, self._catalogs.labels.name(plan), rules, self._catalogs)
+        finally:
+            standing_free(&standing)
 
     # ---- Blobs ----
 
     def encode(self, str account not None, uint64_t tag):
         """The account's record as a blob that bears `tag`; None if there is no such account."""
         cdef bytes id = id_sought(account)
-        cdef record_t* copy = NULL
+        cdef uint8_t* at = NULL
+        cdef uint64_t size = 0
         pthread_mutex_lock(&self._mutex)
         where = self.find(id)
         if where != NULL:
-            copy = record_copy(where[0])
+            at = encode_record(where[0], self._catalogs, tag, &size)
         pthread_mutex_unlock(&self._mutex)
         if where == NULL:
             return None
-        if copy == NULL:
+        if at == NULL:
             raise MemoryError
         try:
-            return encode_record(copy, self._labels, self._rules[copy.catalog].name, tag)
+            return at[:size]
         finally:
-            free(copy)
+            free(at)
 
     def decode(self, str account not None, bytes blob not None):
         """Put the account as the blob has it, in place of the one of that id. Raises CorruptRecord; nothing is changed then."""
         cdef bytes id = text_bytes("account", account, 1, ACCOUNT_BYTES_MAX)
         cdef uint64_t hash = self.hash_of(<const uint8_t*>PyBytes_AS_STRING(id), <uint32_t>len(id))
-        cdef record_t* record = decode_record(id, hash, blob, self._labels, self._catalog_numbers)
+        cdef record_t* record = decode_record(id, hash, blob, self._catalogs, &self._mutex)
         cdef record_t* before = NULL
         cdef bint stored = True
         after = (record.catalog, record.plan)
-        if rules_plan(self._catalogs[record.catalog], record.plan) == NULL:
-            free(record)
-            raise CorruptRecord(f"record of {account!r}: its catalog has no plan {self._labels.name(after[1])!r}")
+        if rules_plan(self._catalogs.in_force[record.catalog].rules, record.plan) == NULL:
+            record_free(record)
+            raise CorruptRecord(f"record of {account!r}: its catalog has no plan {self._catalogs.labels.name(after[1])!r}")
         pthread_mutex_lock(&self._mutex)
         where = self.find(id)
         if where != NULL:
@@ -505,11 +633,11 @@ cdef class Ledger:
             stored = table_add(&self._table, record)
         pthread_mutex_unlock(&self._mutex)
         if not stored:
-            free(record)
+            record_free(record)
             raise MemoryError
         self.count_plan((before.catalog, before.plan) if before != NULL else None, -1)
         self.count_plan(after, 1)
-        free(before)
+        record_free(before)
 
     # ---- Figures ----
 
@@ -527,15 +655,31 @@ cdef class Ledger:
         if not copied:
             raise MemoryError
         rows = []
+        labels = self._catalogs.labels
         for i in range((<uint64_t>1) << copy.bits):
             kind = copy.at[i].kind
             if kind:
                 rows.append((
-                    self._labels.name(kind >> 53), self._labels.name(kind >> 37 & 0xffff), self._labels.name(kind >> 21 & 0xffff),
-                    kind & 31, self._labels.name(kind >> 5 & 0xffff), copy.at[i].count,
+                    labels.name(kind >> 53), labels.name(kind >> 37 & 0xffff), labels.name(kind >> 21 & 0xffff),
+                    kind & 31, labels.name(kind >> 5 & 0xffff), copy.at[i].count,
                 ))
         free(copy.at)
         return rows
+
+    @property
+    def replay_count(self):
+        """Admissions that were answered again, by their id."""
+        return self._replays
+
+    @property
+    def forgotten_ids_count(self):
+        """Request ids forgotten before their time, for want of room."""
+        return self._forgotten.ids
+
+    @property
+    def forgotten_prompts_count(self):
+        """Open prompts forgotten for want of room."""
+        return self._forgotten.prompts
 
     @property
     def behind_count(self):

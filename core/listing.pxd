@@ -11,11 +11,10 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
+from admission cimport ID_BYTES_MAX
 from record cimport record_id, record_t
+from side cimport OVERRIDES_MAX, override_t
 from table cimport CHUNK_RECORDS, chunk_home, chunk_t, chunks_t
-
-cdef enum:
-    ID_BYTES_MAX = 256
 
 cdef struct account_t:              # an account as it is listed, copied out while the mutex is held
     uint64_t hash
@@ -26,6 +25,8 @@ cdef struct account_t:              # an account as it is listed, copied out whi
     uint16_t id_size
     uint8_t period
     uint8_t id[ID_BYTES_MAX]
+    int override_count
+    override_t overrides[OVERRIDES_MAX]
 
 cdef struct gathered_t:
     account_t* at
@@ -42,6 +43,9 @@ cdef inline void account_copy(account_t* self, const record_t* record) noexcept 
     self.period = record.period
     self.id_size = record.id_size
     memcpy(self.id, record_id(record), record.id_size)
+    self.override_count = record.side.override_count if record.side != NULL else 0
+    if self.override_count:
+        memcpy(self.overrides, record.side.overrides, self.override_count * sizeof(override_t))
 
 
 cdef inline bint gathered_add(gathered_t* self, const record_t* record) noexcept nogil:

@@ -3,17 +3,19 @@
 
     record_t | id, padded to 8 bytes | slots | logs of the sliding slots | sections carried from a blob
 
-One block means one or two cache misses for a decision, one free(), and a copy (Peek decides on one) by memcpy: positions inside
-are offsets, never pointers. A block is as large as it needs to be. When a slot is added or a log outgrows its room, the record is
-remade in a new block and slots that say nothing any more are left out.
+One block means one or two cache misses for a decision, and a copy (Peek decides on one) by memcpy: positions inside are offsets, never
+pointers. A block is as large as it needs to be. When a slot is added or a log outgrows its room, the record is remade in a new
+block and slots that say nothing any more are left out. What most accounts never need (holds, ids, prompts, limits of their own) is at the
+record's side, in memory of its own, which goes along when the block is remade and which a copy shares.
 
 Limits and weights are not in it: they are the plan's, so that an upgrade acts at once and keeps what was drawn.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from log cimport ENTRIES_MIN, entry_t
+from side cimport override_t, side_free, side_new, side_set_overrides, side_t
 from window cimport BUCKET, SLIDING, slot_t
 from zone cimport DAY_US
 
@@ -21,9 +23,10 @@ cdef enum:
     SLOTS_MAX = 4096
     WINDOW_DAYS_MAX = 367           # no window is longer (the catalog's bound), so older draws count nowhere
 
-cdef struct record_t:               # 48 bytes
+cdef struct record_t:               # 56 bytes
     uint64_t hash                   # of its id, by the ledger's key
-    int64_t seen_at                 # time of the last admission: the account's time never goes back before it
+    side_t* side                    # NULL: none
+    int64_t seen_at                 # time of the last change: the account's time never goes back before it
     int64_t subscribed_at
     int64_t expires_at              # NEVER: no end
     uint32_t size                   # of the block
@@ -91,6 +94,7 @@ cdef inline record_t* record_new(const uint8_t* id, uint16_t id_size, uint64_t h
     if self == NULL:
         return NULL
     self.hash = hash
+    self.side = NULL
     self.seen_at = 0
     self.size = size
     self.id_size = id_size
@@ -101,7 +105,15 @@ cdef inline record_t* record_new(const uint8_t* id, uint16_t id_size, uint64_t h
     return self
 
 
+cdef inline void record_free(record_t* self) noexcept nogil:
+    """Free it and its side; free() alone is for copies, and for blocks that were remade."""
+    if self != NULL:
+        side_free(self.side)
+    free(self)
+
+
 cdef inline record_t* record_copy(const record_t* self) noexcept nogil:
+    """A copy that shares the side; free() it."""
     cdef record_t* copy = <record_t*>malloc(self.size)
     if copy != NULL:
         memcpy(copy, self, self.size)
@@ -185,3 +197,12 @@ cdef inline record_t* record_remake(const record_t* old, const need_t* needs, in
             record_place(self, fresh, NULL, room_for(0, &needs[i]), &log_end)
     memcpy(record_carried(self), record_carried(old), padded(old.carried_size))
     return self
+
+
+cdef inline bint record_override(record_t* self, const override_t* overrides, int count) noexcept nogil:
+    """Give the account these limits of its own and no others; false without memory, and nothing is changed."""
+    if count == 0 and self.side == NULL:
+        return True
+    if self.side == NULL:
+        self.side = side_new()
+    return self.side != NULL and side_set_overrides(self.side, overrides, count)

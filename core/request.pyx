@@ -3,6 +3,7 @@
 ACCOUNT_BYTES_MAX = ID_BYTES_MAX
 NAME_BYTES_MAX = 256
 AMOUNT_MAX = 10**9
+HOLD_MS_MAX = 3600000
 
 
 cdef bytes text_bytes(str field, object value, int size_min, int size_max):
@@ -18,6 +19,13 @@ cdef bytes text_bytes(str field, object value, int size_min, int size_max):
     return encoded
 
 
+cdef int check_whole(str field, object value, int64_t least, int64_t most) except -1:
+    """A whole number within its range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidArgument(field, value, f"a whole number from {least} to {most}")
+    return 0
+
+
 cdef name_t name_in(bytes encoded):
     return name_of(<const uint8_t*>PyBytes_AS_STRING(encoded), <uint32_t>PyBytes_GET_SIZE(encoded))
 
@@ -29,7 +37,10 @@ cdef class Request:
 
     `account` has 1 to 256 bytes of UTF-8; `model`, `tool` and `endpoint` at most 256, empty where the gateway has none. `draws` maps
     meters to whole amounts of 0 to 10^9 (0 asks whether anything is left), at most 16; none means one of the catalog's default
-    meter. With `explain` the answer lists every limit touched. Raises InvalidArgument. Immutable.
+    meter. With `Mode.RECORD` the use already happened: limits do not refuse it. A `request_id` makes a retry an answer instead of a second
+    charge, and lets it be settled; `hold_ms` (at most 3,600,000, 0 = the plan's default) opens a hold, which needs one. The calls of a
+    `prompt_id` cost one prompt together. `client` tells devices apart. All of these have at most 256 bytes. With `explain` the answer
+    lists every limit touched. Raises InvalidArgument. Immutable.
     """
 
     cdef request_t c
@@ -37,6 +48,9 @@ cdef class Request:
     cdef bytes _model
     cdef bytes _tool
     cdef bytes _endpoint
+    cdef bytes _request_id
+    cdef bytes _prompt_id
+    cdef bytes _client
     cdef tuple _meters              # bytes objects that the draws point into
 
     def __init__(
@@ -62,19 +76,29 @@ cdef class Request:
         self._endpoint = text_bytes("endpoint", endpoint, 0, NAME_BYTES_MAX)
         if len(self._endpoint) > 1 and self._endpoint.endswith(b"/"):
             self._endpoint = self._endpoint[:len(self._endpoint) - 1]
-        text_bytes("client", client, 0, ACCOUNT_BYTES_MAX)
-        # A promise that is not kept would charge a retry or a second call of a prompt again, so these are refused by name.
-        if mode != Mode.ENFORCE:
-            raise InvalidArgument("mode", mode, "ENFORCE: RECORD is not served yet")
-        for field, value, unset in (("request_id", request_id, ""), ("prompt_id", prompt_id, ""), ("hold_ms", hold_ms, 0)):
-            if value != unset:
-                raise InvalidArgument(field, value, f"{unset!r}: {field} is not served yet")
+        self._request_id = text_bytes("request_id", request_id, 0, NAME_BYTES_MAX)
+        self._prompt_id = text_bytes("prompt_id", prompt_id, 0, NAME_BYTES_MAX)
+        self._client = text_bytes("client", client, 0, NAME_BYTES_MAX)
+        if mode not in (Mode.ENFORCE, Mode.RECORD):
+            raise InvalidArgument("mode", mode, "ENFORCE or RECORD")
+        check_whole("hold_ms", hold_ms, 0, HOLD_MS_MAX)
+        if hold_ms and not request_id:
+            raise InvalidArgument("hold_ms", hold_ms, "0 without a request_id: a hold is settled and renewed by it")
         self.c.account = name_in(self._account)
         self.c.model = name_in(self._model)
         self.c.tool = name_in(self._tool)
         self.c.endpoint = name_in(self._endpoint)
         self.c.explain = bool(explain)
+        self.c.records = mode == Mode.RECORD
+        self.c.hold = hold_ms * 1000
         self.set_draws(dict(draws or {}))
+        if prompt_id:
+            self.c.has_prompt = True
+            prompt_hash(name_in(self._prompt_id), self.c.prompt)
+        if request_id:
+            self.c.id = name_in(self._request_id)
+            self.c.id_hash = request_id_hash(self.c.id)
+            self.c.fingerprint = request_fingerprint(&self.c, name_in(self._prompt_id), name_in(self._client))
 
     cdef int set_draws(self, dict draws) except -1:
         cdef draw_t* at
@@ -82,8 +106,7 @@ cdef class Request:
         if len(draws) > DRAWS_MAX:
             raise InvalidArgument("draws", f"{len(draws)} draws", f"at most {DRAWS_MAX}")
         for i, (meter, amount) in enumerate(draws.items()):
-            if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount <= AMOUNT_MAX:
-                raise InvalidArgument(f"draws[{i}].amount", amount, f"a whole number from 0 to {AMOUNT_MAX}")
+            check_whole(f"draws[{i}].amount", amount, 0, AMOUNT_MAX)
         self._meters = tuple([text_bytes(f"draws[{i}].meter", meter, 1, NAME_BYTES_MAX) for i, meter in enumerate(draws)])
         if draws:
             at = <draw_t*>calloc(len(draws), sizeof(draw_t))
@@ -119,6 +142,26 @@ cdef class Request:
         return self._endpoint.decode()
 
     @property
+    def mode(self):
+        return Mode.RECORD if self.c.records else Mode.ENFORCE
+
+    @property
+    def request_id(self):
+        return self._request_id.decode()
+
+    @property
+    def prompt_id(self):
+        return self._prompt_id.decode()
+
+    @property
+    def hold_ms(self):
+        return self.c.hold // 1000
+
+    @property
+    def client(self):
+        return self._client.decode()
+
+    @property
     def draws(self):
         cdef int i
         return {self._meters[i].decode(): self.c.draws[i].amount for i in range(self.c.draw_count)}
@@ -130,7 +173,7 @@ cdef class Request:
 
 cdef size_t packed_size(const request_t* request) noexcept:
     """Bytes that a request's draws and names take, in whole words."""
-    cdef size_t size = request.account.size + request.model.size + request.tool.size + request.endpoint.size
+    cdef size_t size = request.account.size + request.model.size + request.tool.size + request.endpoint.size + request.id.size
     cdef int i
     for i in range(request.draw_count):
         size += request.draws[i].meter.size
@@ -180,6 +223,7 @@ cdef class PackedRequests:
         at = pack_name(&request.model, at)
         at = pack_name(&request.tool, at)
         at = pack_name(&request.endpoint, at)
+        at = pack_name(&request.id, at)
         for i in range(request.draw_count):
             draws[i] = request.draws[i]
             at = pack_name(&draws[i].meter, at)

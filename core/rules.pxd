@@ -16,6 +16,8 @@ cdef enum:
     POOLS_MAX = 32
     METERS_MAX = 64
     LIMITS_MAX = 64                 # of one plan
+    CONCURRENCY_MAX = 64            # of one plan
+    PROMPT_POOLS_MAX = 4            # fed by meters that are per_prompt
     LABELS_MAX = 65535
     CATALOGS_MAX = 2047
 
@@ -45,6 +47,7 @@ cdef struct model_t:
 cdef struct meter_t:
     uint16_t rule                   # of "meters.NAME"
     bint weighted
+    bint per_prompt                 # calls of one prompt cost one unit together
     uint32_t pools                  # mask
     ratio_t per_unit
     members_t members
@@ -63,8 +66,23 @@ cdef struct limit_t:
     bint narrowed                   # it has `models` or `tools`
     int index                       # among all limits of the catalog; what Python knows of it is found by this
 
+cdef struct in_flight_t:            # one alternative of a concurrency limit
+    int schedule                    # -1: always
+    int64_t limit
+
+cdef struct concurrency_t:          # at most so many open holds of the models it counts
+    uint16_t rule                   # label of its id
+    int entry_count
+    const in_flight_t* entries      # the first whose schedule holds is in force
+    const uint64_t* models          # bit set, NULL: all, also none
+
 cdef struct plan_t:
     uint16_t label
+    int64_t calls_per_prompt        # NEVER: no bound
+    int64_t prompt_idle             # microseconds after which a prompt ends
+    int64_t hold_default            # microseconds; 0: none
+    int concurrency_count
+    concurrency_t* concurrency
     uint32_t pools                  # mask of those in the plan
     int limit_count
     limit_t* limits
@@ -87,11 +105,22 @@ cdef struct rules_t:
     bint* tool_bound                # per tool: it has endpoints of its own
     names_t meters
     int default_meter
+    const uint16_t* pool_labels
+    const uint16_t* tool_labels
+    int tool_count
     model_t* models
+    int16_t* model_of               # a model's label -> index, -1 absent
+    uint32_t model_of_count
     meter_t* meter_at
     plan_t* plans
-    int16_t* plan_of                # plan's label -> index, -1 absent
+    int16_t* plan_of                # likewise
     uint32_t plan_of_count
+
+
+cdef struct version_t:              # of a catalog, by number; what was decided under it may be asked for later
+    const rules_t* rules            # NULL: no longer known
+    name_t catalog
+    name_t text
 
 
 cdef inline bint bit_has(const uint64_t* bits, int32_t index) noexcept nogil:
@@ -105,6 +134,28 @@ cdef inline const plan_t* rules_plan(const rules_t* self, uint16_t label) noexce
     if label >= self.plan_of_count or self.plan_of[label] < 0:
         return NULL
     return &self.plans[self.plan_of[label]]
+
+
+cdef inline int32_t rules_model_of(const rules_t* self, uint16_t label) noexcept nogil:
+    """The model of that label, or NAME_ABSENT."""
+    return self.model_of[label] if label < self.model_of_count else NAME_ABSENT
+
+
+cdef inline int32_t rules_tool_of(const rules_t* self, uint16_t label) noexcept nogil:
+    cdef int i
+    for i in range(self.tool_count):
+        if self.tool_labels[i] == label:
+            return i
+    return NAME_ABSENT
+
+
+cdef inline const limit_t* plan_limit(const plan_t* self, uint32_t key) noexcept nogil:
+    """The plan's limit of that id and kind, or NULL."""
+    cdef int i
+    for i in range(self.limit_count):
+        if self.limits[i].key == key:
+            return &self.limits[i]
+    return NULL
 
 
 cdef inline int32_t rules_model(const rules_t* self, name_t name) noexcept nogil:

@@ -7,6 +7,7 @@ cdef class Rules:
     """One version of a catalog, compiled. Made by Ledger.load; immutable."""
 
     cdef rules_t c
+    cdef uint32_t number            # of the version
     cdef readonly str name
     cdef readonly str version
     cdef readonly object spec       # the CatalogSpec
@@ -80,6 +81,7 @@ cdef class Rules:
     cdef int build(self, object spec, Labels labels) except -1:
         self.build_time(spec)
         self.build_names(spec)
+        self.build_labels(spec, labels)
         self.build_models(spec, labels)
         self.build_meters(spec, labels)
         self.build_plans(spec, labels)
@@ -129,6 +131,32 @@ cdef class Rules:
             self.c.tool_endpoints[i] = mask_of(tool.endpoints or (), 64)
         return 0
 
+    cdef int build_labels(self, object spec, Labels labels) except -1:
+        self.c.pool_labels = self.labelled(spec.pools, labels)
+        self.c.tool_labels = self.labelled([tool.name for tool in spec.tools], labels)
+        self.c.tool_count = <int>len(spec.tools)
+        self.c.model_of = self.places([labels.number(model.name) for model in spec.models], &self.c.model_of_count)
+        return 0
+
+    cdef uint16_t* labelled(self, object names, Labels labels) except NULL:
+        cdef uint16_t* at = <uint16_t*>self.take(len(names), sizeof(uint16_t))
+        cdef int i
+        for i, name in enumerate(names):
+            at[i] = labels.number(name)
+        return at
+
+    cdef int16_t* places(self, list numbers, uint32_t* count) except NULL:
+        """Label -> place in the list, -1 where it has none."""
+        cdef int16_t* at
+        cdef int i
+        count[0] = max(numbers, default=0) + 1
+        at = <int16_t*>self.take(count[0], sizeof(int16_t))
+        for i in range(<int>count[0]):
+            at[i] = -1
+        for i, number in enumerate(numbers):
+            at[<int>number] = i
+        return at
+
     cdef int build_models(self, object spec, Labels labels) except -1:
         cdef model_t* model
         cdef weight_t* weight
@@ -160,6 +188,7 @@ cdef class Rules:
             meter = &self.c.meter_at[i]
             meter.rule = labels.number("meters." + it.name)
             meter.weighted = it.weighted
+            meter.per_prompt = it.per_prompt
             meter.pools = <uint32_t>mask_of(it.pools, POOLS_MAX)
             meter.per_unit.num, meter.per_unit.den = it.num, it.den
             meter.members = self.members(it.plans)
@@ -171,16 +200,15 @@ cdef class Rules:
         self.plan_names = [it.name for it in spec.plans]
         self.limits = tuple([limit for it in spec.plans for limit in it.limits])
         self.c.plans = <plan_t*>self.take(len(spec.plans), sizeof(plan_t))
-        numbers = [labels.number(name) for name in self.plan_names]
-        self.c.plan_of_count = max(numbers, default=0) + 1
-        self.c.plan_of = <int16_t*>self.take(self.c.plan_of_count, sizeof(int16_t))
-        for i in range(<int>self.c.plan_of_count):
-            self.c.plan_of[i] = -1
+        self.c.plan_of = self.places([labels.number(name) for name in self.plan_names], &self.c.plan_of_count)
         index = 0
         for i, it in enumerate(spec.plans):
             plan = &self.c.plans[i]
-            self.c.plan_of[<int>numbers[i]] = i
-            plan.label = numbers[i]
+            plan.label = labels.number(it.name)
+            plan.calls_per_prompt = it.calls_per_prompt or NEVER
+            plan.prompt_idle = it.prompt_idle_us
+            plan.hold_default = it.hold_default_us
+            self.build_concurrency(plan, it.concurrency, spec, labels)
             plan.pools = <uint32_t>mask_of(it.pools, POOLS_MAX)
             plan.limit_count = <int>len(it.limits)
             if plan.limit_count > LIMITS_MAX:
@@ -193,6 +221,30 @@ cdef class Rules:
                 for number, meter in enumerate(spec.meters):
                     if limit.pool in meter.pools and (limit.meters is None or number in limit.meters):
                         plan.by_meter[<int>number] |= <uint64_t>1 << j
+        return 0
+
+    cdef int build_concurrency(self, plan_t* plan, object specs, object spec, Labels labels) except -1:
+        """One concurrency_t for each id; it counts the models of any of its entries."""
+        cdef concurrency_t* concurrency
+        cdef in_flight_t* entries
+        cdef int i, j
+        by_id = {}
+        for it in specs:
+            by_id.setdefault(it.id, []).append(it)
+        if len(by_id) > CONCURRENCY_MAX:
+            raise ValueError(len(by_id))
+        plan.concurrency_count = <int>len(by_id)
+        plan.concurrency = <concurrency_t*>self.take(len(by_id), sizeof(concurrency_t))
+        for i, (id, alternatives) in enumerate(by_id.items()):
+            concurrency = &plan.concurrency[i]
+            concurrency.rule = labels.number(id)
+            concurrency.entry_count = <int>len(alternatives)
+            concurrency.entries = entries = <in_flight_t*>self.take(len(alternatives), sizeof(in_flight_t))
+            for j, it in enumerate(alternatives):
+                entries[j].schedule, entries[j].limit = it.schedule, it.limit
+            counted = [it.models for it in alternatives]
+            models = None if None in counted else {model for models in counted for model in models}
+            concurrency.models = self.bits(models, <int>len(spec.models))
         return 0
 
     cdef int build_limit(self, limit_t* limit, object it, object spec, Labels labels, int index) except -1:

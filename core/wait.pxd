@@ -11,7 +11,8 @@ model and all meters are in the plan are searched; past the last, its end is the
 from libc.stdint cimport int64_t
 
 from amounts cimport ratio_t
-from ask cimport ALLOWED, ask_date, ask_lack, ask_price, ask_t, ask_weight, touched_fit
+from ask cimport ALLOWED, ask_date, ask_lack, ask_t, ask_weight, touched_fit
+from price cimport ask_price
 from window cimport NEVER
 from zone cimport DAY_US, WEEK_US
 
@@ -47,7 +48,7 @@ cdef inline bint wait_possible(ask_t* self, int64_t start) noexcept nogil:
         while now < quiet_at:
             next = NEVER
             if ask_lack(self, now, &next).verdict == ALLOWED:
-                ask_price(self, ask_weight(self, now, &next))
+                ask_price(self, ask_weight(self, now, &next), now)
                 if ask_fit(self, now) != NEVER:
                     return True
             now = next
@@ -81,7 +82,7 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
                 next = date
             if next == date:
                 quiet_from = date
-            ask_price(self, weight)
+            ask_price(self, weight, now)
             fit = ask_fit(self, now)
             wait.possible = wait.possible or fit != NEVER
             if fit < next:
@@ -96,7 +97,7 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
     # Searched as far as it goes. Dates beyond may still make it possible, but a wait without end is no wait.
     if not wait.possible:
         wait.possible = wait_possible(self, start)
-        ask_price(self, last)
+        ask_price(self, last, now)
     if wait.possible:
         wait.until = end
     return wait

@@ -229,9 +229,58 @@ cdef inline void window_times(
         while log[first].micro == 0:
             first += 1
         resets_at[0] = sliding_return(self, seen.zone, log[first].time)
-        full_at[0] = sliding_return(self, seen.zone, log[slot.count - 1].time)
+        first = slot.count - 1
+        while log[first].micro == 0:    # given back: it stays, so that no refund of its draws falls on another entry
+            first -= 1
+        full_at[0] = sliding_return(self, seen.zone, log[first].time)
     elif self.kind == BUCKET:
         full_at[0] = bucket_empty(self, slot, &fraction) + (fraction > 0)
         resets_at[0] = min(full_at[0], seen.now + <int64_t>ceil_div(<i128>MICRO * <i128>self.rate_den, <i128>self.rate_num))
     else:
         resets_at[0] = full_at[0] = slot.end
+
+
+# ---- Giving back ----
+
+cdef inline int64_t sliding_refund(
+    const window_t* self, const seen_t* seen, slot_t* slot, entry_t* log, int64_t time, int64_t micro
+) noexcept nogil:
+    """Only while the draw of `time` still counts: what has come back already is another's by now. It is in the first entry not before it."""
+    cdef int i = 0
+    if time < sliding_live_from(self, seen):
+        return 0
+    while i < slot.count and log[i].time < time:
+        i += 1
+    if i == slot.count:
+        return 0
+    micro = min(micro, log[i].micro)
+    log[i].micro -= micro
+    slot.used -= micro
+    return micro
+
+
+cdef inline int64_t window_refund(
+    const window_t* self, const seen_t* seen, slot_t* slot, entry_t* log, int64_t time, int64_t end, int64_t micro
+) noexcept nogil:
+    """Give back what was drawn at `time`, in the period that ended at `end`; how much of it still counted. A bucket gives nothing back."""
+    if self.kind == SLIDING:
+        return sliding_refund(self, seen, slot, log, time, micro)
+    if self.kind == BUCKET or slot.end != end or seen.now >= end:
+        return 0
+    micro = min(micro, slot.used)
+    slot.used -= micro
+    return micro
+
+
+cdef inline int64_t window_give_back(const window_t* self, const seen_t* seen, slot_t* slot, entry_t* log, int64_t micro) noexcept nogil:
+    """Give back of what counts now, the latest draws first; how much. Not for buckets."""
+    cdef int64_t left = min(micro, window_used(self, seen, slot, log)), part
+    cdef int64_t given = left
+    cdef int i = slot.count - 1
+    slot.used -= given
+    while self.kind == SLIDING and left:
+        part = min(left, log[i].micro)
+        log[i].micro -= part
+        left -= part
+        i -= 1
+    return given

@@ -212,9 +212,11 @@ def read_catalog(source: str | Path) -> Catalog:
     return parse(source) if isinstance(source, str) and "\n" in source else load(source)
 
 
-def account_from(row: tuple[str, str, str, int, int, int]) -> Account:
-    id, catalog, plan, subscribed_at_us, period, expires_at_us = row
-    return Account(id, catalog, plan, subscribed_at_us // 1000, PERIODS[period], expires_at_us // 1000)
+def account_from(row: tuple[str, str, str, int, int, int, tuple[tuple[str, int], ...]]) -> Account:
+    id, catalog, plan, subscribed_at_us, period, expires_at_us, overrides = row
+    return Account(
+        id, catalog, plan, subscribed_at_us // 1000, PERIODS[period], expires_at_us // 1000, dict(overrides)
+    )
 
 
 def no_account(id: str) -> NotFound:

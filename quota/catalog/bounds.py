@@ -23,6 +23,7 @@ CODE_BYTES_MAX: Final = 64
 MESSAGE_BYTES_MAX: Final = 1024
 
 POOLS_MAX: Final = 32
+PROMPT_POOLS_MAX: Final = 4  # fed by meters that are per_prompt: an open prompt keeps what it paid to each
 METERS_MAX: Final = 64
 MODELS_MAX: Final = 4096
 ALIASES_MAX: Final = 256  # of one model

@@ -15,6 +15,7 @@ from quota.catalog.schedule import week_spans
 from quota.catalog.spec import (
     FOREVER_US,
     CatalogSpec,
+    ConcurrencySpec,
     LimitSpec,
     MemberSpec,
     MeterSpec,
@@ -59,6 +60,7 @@ def compile_catalog(catalog: Catalog) -> CatalogSpec:
                 num=meter.per_unit.numerator,
                 den=meter.per_unit.denominator,
                 weighted=meter.weighted,
+                per_prompt=meter.per_prompt,
                 plans=index.members(meter.plans),
             )
             for meter in catalog.meters
@@ -92,7 +94,7 @@ class _Index:
         return WeightSpec(
             weight.value.numerator,
             weight.value.denominator,
-            -1 if weight.when is None else self.schedules[weight.when],
+            self.schedule(weight.when),
             _within(self.tools, weight.tools),
             *_dates(weight.from_us, weight.until_us),
         )
@@ -103,7 +105,17 @@ class _Index:
             level=plan.level,
             pools=tuple(self.pools[pool] for pool in plan.pools),
             limits=tuple(self.limit(limit) for limit in plan.limits),
+            calls_per_prompt=plan.calls_per_prompt or 0,
+            prompt_idle_us=plan.prompt_idle_us,
+            hold_default_us=plan.hold_default_us,
+            concurrency=tuple(
+                ConcurrencySpec(it.id, it.limit, _within(self.models, it.models), self.schedule(it.when))
+                for it in plan.concurrency
+            ),
         )
+
+    def schedule(self, when: str | None) -> int:
+        return -1 if when is None else self.schedules[when]
 
     def limit(self, limit: Limit) -> LimitSpec:
         window = limit.window

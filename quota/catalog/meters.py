@@ -39,6 +39,9 @@ def read_meters(node: Node, scope: Scope) -> tuple[Meter, ...]:
         )
     if len(scope.pools) > bounds.POOLS_MAX:
         node.fail(f"the meters name {len(scope.pools)} pools", f"at most {bounds.POOLS_MAX}")
+    folded = dict.fromkeys(pool for meter in meters if meter.per_prompt for pool in meter.pools)
+    if len(folded) > bounds.PROMPT_POOLS_MAX:
+        node.fail(f"meters that are per_prompt feed {len(folded)} pools", f"at most {bounds.PROMPT_POOLS_MAX}")
     return tuple(meters)
 
 

@@ -45,6 +45,7 @@ class MeterSpec(NamedTuple):
     num: int  # per unit, num and den at most 10^9
     den: int
     weighted: bool
+    per_prompt: bool
     plans: tuple[MemberSpec, ...] | None
 
 
@@ -74,11 +75,22 @@ class LimitSpec(NamedTuple):
     refusal: RefusalSpec | None
 
 
+class ConcurrencySpec(NamedTuple):
+    id: str  # entries of one id are alternatives
+    limit: int
+    models: tuple[int, ...] | None
+    schedule: int  # -1 = always
+
+
 class PlanSpec(NamedTuple):
     name: str
     level: int
     pools: tuple[int, ...]
     limits: tuple[LimitSpec, ...]
+    calls_per_prompt: int  # 0 = no bound
+    prompt_idle_us: int
+    hold_default_us: int  # 0 = none
+    concurrency: tuple[ConcurrencySpec, ...]
 
 
 class CatalogSpec(NamedTuple):
