@@ -16,15 +16,20 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 from quota._core import Gate, time_us
 from quota.catalog import SHIPPED, Catalog, compile_catalog, load, parse
+from quota.catalog.spec import CatalogSpec, PlanSpec
 from quota.clock import Clock, TimeSource
 from quota.errors import InvalidArgument, NotFound
-from quota.types import PERIODS, Account, CatalogVersion, Usage, Verdict
+from quota.ranges import check_adjustment, check_bounds, check_overrides, check_target, factor_micro, one_of
+from quota.types import PERIODS, Account, Adjustment, Bounds, CatalogVersion, Usage, Verdict
 
 ACCOUNTS_PAGE_MAX = 10_000
+BOUNDS_DEFAULT = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,8 @@ class Engine(Gate):
     """Decide, charge, and answer for what was charged.
 
     `catalogs` are shipped names or files; raises CatalogError if one is wrong. `catalog_default` is the catalog of accounts put
-    without one, and words the refusal of unknown accounts; left out, it is the first one loaded.
+    without one, and words the refusal of unknown accounts; left out, it is the first one loaded. `bounds` are what one account may
+    have open or remembered; raises InvalidArgument for one out of range.
     """
 
     def __init__(
@@ -51,8 +57,11 @@ class Engine(Gate):
         *,
         clock: TimeSource | None = None,
         catalog_default: str | None = None,
+        bounds: Bounds = BOUNDS_DEFAULT,
     ) -> None:
         super().__init__(clock or Clock(), os.urandom(16))
+        check_bounds(bounds)
+        self.ledger.bound(bounds)
         self._loaded_at_ms: dict[str, int] = {}
         self._changing = threading.Lock()  # one change of accounts or catalogs at a time; decisions do not take it
         for source in catalogs:
@@ -64,14 +73,49 @@ class Engine(Gate):
             raise InvalidArgument("catalog_default", catalog_default, one_of(self._loaded_at_ms))
         self.ledger.word_unknown_by(self.catalog_default)
 
-    # ---- Usage; admit, admit_many and peek are the Gate's ----
+    # ---- Usage and capacity; admit, admit_many, peek, settle and renew are the Gate's ----
 
     def usage(self, account: str, *, now_ms: int | None = None) -> Usage:
-        """Return every limit of the account's plan as it stands. Raises NotFound."""
-        usage = self.ledger.usage(account, self.clock.now_us() if now_ms is None else time_us(now_ms))
+        """Return every limit of the account's plan as it stands, and what is in flight. Raises NotFound."""
+        usage = self.ledger.usage(account, self._now_us(now_ms))
         if usage is None:
             raise no_account(account)
         return usage
+
+    def adjust_usage(
+        self,
+        account: str,
+        *,
+        pool: str = "",
+        limit_id: str = "",
+        micro: int,
+        reason: str,
+        now_ms: int | None = None,
+    ) -> Adjustment:
+        """Take from an account (`micro` above 0, even past a limit) or give back (below 0, the latest use first).
+
+        Moves every limit of a pool of its plan, or one limit. A bucket gives nothing back. Each call moves anew. `reason` is for
+        whoever asks later; keeping it is the caller's. Raises InvalidArgument and NotFound.
+        """
+        check_adjustment(micro, reason)
+        with self._changing:  # so that the plan looked at is the plan moved
+            check_target(*self._plan_of(account), pool, limit_id, micro)
+            adjustment = self.ledger.adjust(account, pool, limit_id, micro, self._now_us(now_ms))
+        if adjustment is None:
+            raise no_account(account)
+        return adjustment
+
+    def set_capacity(self, factor: int | float | str | Fraction | Decimal) -> None:
+        """Leave all accounts only a part of their concurrency, from 0 to 1, taken as it is written: 0.1 is a tenth.
+
+        At least 1 of each limit remains; holds that are open stay so. Raises InvalidArgument.
+        """
+        self.ledger.set_capacity(factor_micro(factor))
+
+    @property
+    def capacity_micro(self) -> int:
+        """The capacity factor, in millionths."""
+        return self.ledger.capacity_micro
 
     def decisions(self) -> list[tuple[str, str, str, str, str, int]]:
         """Return (catalog, plan, model, verdict, rule, count) of every kind of decision so far; Peek is not counted."""
@@ -96,8 +140,9 @@ class Engine(Gate):
     ) -> Account:
         """Add an account, or change one: the new plan holds at once, what was drawn stays drawn.
 
-        `subscribed_at_ms` 0 means now for a new account and no change for an old one; `expires_at_ms` 0 means no end.
-        Raises InvalidArgument.
+        `subscribed_at_ms` 0 means now for a new account and no change for an old one; `expires_at_ms` 0 means no end. `overrides`
+        maps ids of limits, bursts and concurrency limits to whole units that hold in place of the plan's; 0 blocks. They replace
+        those there were. Raises InvalidArgument.
         """
         with self._changing:
             self._put(id, catalog, plan, subscribed_at_ms, period, expires_at_ms, overrides, now_ms)
@@ -115,7 +160,7 @@ class Engine(Gate):
         now_ms: int | None,
     ) -> None:
         before = self.ledger.get(id)
-        now_us = self.clock.now_us() if now_ms is None else time_us(now_ms)
+        now_us = self._now_us(now_ms)
         name = catalog or self.catalog_default
         rules = {rules.name: rules for rules in self.ledger.rules()}
         if name not in rules:
@@ -125,15 +170,17 @@ class Engine(Gate):
             raise InvalidArgument("plan", plan, one_of(plans))
         if period not in PERIODS:
             raise InvalidArgument("period", period, one_of(PERIODS))
-        if overrides:
-            raise InvalidArgument("overrides", dict(overrides), "none: overrides are not served yet")
+        own = dict(overrides or {})
+        check_overrides(rules[name].spec, own)
         subscribed_at_us = before[3] if before and not subscribed_at_ms else now_us
         if subscribed_at_ms:
             subscribed_at_us = time_us(subscribed_at_ms, "subscribed_at_ms")
         expires_at_us = time_us(expires_at_ms, "expires_at_ms") if expires_at_ms else 0
         if expires_at_us and expires_at_us <= subscribed_at_us:
             raise InvalidArgument("expires_at_ms", expires_at_ms, "0 for no end, or a moment after the subscription's")
-        self.ledger.put(id, name, plan, subscribed_at_us, PERIODS.index(period), expires_at_us)
+        self.ledger.put(
+            id, name, plan, subscribed_at_us, PERIODS.index(period), expires_at_us, overrides=tuple(own.items())
+        )
 
     def get_account(self, id: str) -> Account:
         """Return the account. Raises NotFound."""
@@ -172,6 +219,31 @@ class Engine(Gate):
     def clock_behind_count(self) -> int:
         """Decisions that came more than 5 s before the account's last admission: a clock went back somewhere."""
         return self.ledger.behind_count
+
+    @property
+    def replays_count(self) -> int:
+        """Requests answered again by their id; they are no decisions."""
+        return self.ledger.replay_count
+
+    @property
+    def forgotten_ids_count(self) -> int:
+        """Request ids forgotten before their time, for want of room."""
+        return self.ledger.forgotten_ids_count
+
+    @property
+    def forgotten_prompts_count(self) -> int:
+        """Prompts forgotten before their time, for want of room."""
+        return self.ledger.forgotten_prompts_count
+
+    def _plan_of(self, account: str) -> tuple[CatalogSpec, PlanSpec]:
+        row = self.ledger.get(account)
+        if row is None:
+            raise no_account(account)
+        spec = next(rules.spec for rules in self.ledger.rules() if rules.name == row[1])
+        return spec, next(plan for plan in spec.plans if plan.name == row[2])
+
+    def _now_us(self, now_ms: int | None) -> int:
+        return self.clock.now_us() if now_ms is None else time_us(now_ms)
 
     # ---- Catalogs ----
 
@@ -221,7 +293,3 @@ def account_from(row: tuple[str, str, str, int, int, int, tuple[tuple[str, int],
 
 def no_account(id: str) -> NotFound:
     return NotFound(f"no account {id!r}")
-
-
-def one_of(names: Iterable[str]) -> str:
-    return "one of " + ", ".join(names)

@@ -33,12 +33,17 @@ def check_overrides(spec: CatalogSpec, overrides: Mapping[str, int]) -> None:
     """Raise InvalidArgument for what cannot be an account's own limits under a catalog."""
     if len(overrides) > OVERRIDES_MAX:
         raise InvalidArgument("overrides", f"{len(overrides)} limits", f"at most {OVERRIDES_MAX}")
-    ids = {rule.id: None for plan in spec.plans for rule in (*plan.limits, *plan.concurrency)}
+    ids = dict.fromkeys(id for plan in spec.plans for id in _ids(plan))
     for id, units in overrides.items():
         if id not in ids:
             raise InvalidArgument("overrides", id, one_of(ids) if ids else "none: the catalog has no limits")
         if isinstance(units, bool) or not isinstance(units, int) or not 0 <= units <= UNITS_MAX:
             raise InvalidArgument("overrides", {id: units}, f"whole units from 0 to {UNITS_MAX}")
+
+
+def _ids(plan: PlanSpec) -> Iterable[str]:
+    yield from (limit.id for limit in plan.limits)
+    yield from (entry.id for entry in plan.concurrency)
 
 
 def check_adjustment(micro: int, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,14 @@ plans:
         - {id: requests-hour, window: {sliding: 1h}, limit: 2}
 """
 THREE = CATALOG.replace("limit: 2", "limit: 3")
+PLUS = """\
+  plus:
+    level: 2
+    pools:
+      requests:
+        - {id: requests-day, window: {calendar: day}, limit: 50}
+    burst: {id: pace, pool: requests, rate: 1/1h, depth: 5}
+"""
 
 
 def put(running: Running, account: str, **fields: object) -> admin_pb2.Account:
@@ -86,7 +95,18 @@ def test_a_new_plan_holds_at_once_and_keeps_what_was_drawn(running: Running) -> 
         ({"id": "a", "plan": "lite", "subscribed_at_ms": 1}, "subscribed_at_ms: 1 "),
         ({"id": "a", "plan": "lite", "expires_at_ms": -1}, "expires_at_ms: -1 "),
         ({"id": "a", "plan": "lite", "expires_at_ms": 2**62}, f"expires_at_ms: {2**62} "),
-        ({"id": "a", "plan": "lite", "overrides": [{"limit_id": "prompts-5h", "limit": 1}]}, "overrides: "),
+        (
+            {"id": "a", "plan": "lite", "overrides": [{"limit_id": "nosuch"}]},
+            "overrides: 'nosuch' is not allowed; allowed: ",
+        ),
+        (
+            {"id": "a", "plan": "lite", "overrides": [{"limit_id": "calls", "limit": 10**12 + 1}]},
+            "overrides: {'calls': ",
+        ),
+        (
+            {"id": "a", "plan": "lite", "overrides": [{"limit_id": f"{n}"} for n in range(17)]},
+            "overrides: '17 limits' ",
+        ),
         ({"id": "a", "plan": "lite", "overrides": [{"limit_id": "x"}] * 2}, "overrides[1].limit_id: 'x' "),
     ],
 )
@@ -173,6 +193,155 @@ def test_an_import_that_breaks_keeps_what_came_before(running: Running) -> None:
 def test_an_import_of_nothing(running: Running) -> None:
     """an empty stream is fine."""
     assert admin_pb2.ImportAccountsResponse() == running.admin.import_accounts([])
+
+
+def test_limits_of_its_own(running: Running) -> None:
+    """overrides hold at once, in Get, List and usage; 0 blocks without a wait; the next put replaces them."""
+    own = [
+        {"limit_id": "prompts-5h", "limit": 2},
+        {"limit_id": "mcp-month", "limit": 0},
+        {"limit_id": "calls", "limit": 1},
+    ]
+    changed = put(running, "demo-lite", overrides=own)
+    shown = [running.admin.get_account("demo-lite"), *running.admin.list_accounts()]
+    ask = admit_request("demo-lite", model="glm-4.7", tool="cline")
+    search = admit_request("demo-lite", tool="cline", draws={"web_search": 1})
+    verdicts = [running.data.admit(ask).verdict for _ in range(3)]
+    blocked = running.data.admit(search)
+    usage = running.data.usage("demo-lite")
+    back = put(running, "demo-lite")
+
+    assert own == [{"limit_id": it.limit_id, "limit": it.limit} for it in changed.overrides]
+    assert 2 == shown.count(changed)
+    assert [quota_pb2.ALLOWED, quota_pb2.ALLOWED, quota_pb2.LIMIT_EXHAUSTED] == verdicts
+    assert (quota_pb2.LIMIT_EXHAUSTED, "mcp-month") == (blocked.verdict, blocked.rule)
+    assert not blocked.HasField("retry_after_ms")
+    assert [(2_000_000, 100), (400_000_000, 0), (0, 100)] == [(it.limit_micro, it.percent) for it in usage.limits]
+    assert [quota_pb2.ConcurrencyState(id="calls", limit=1)] == list(usage.concurrency)
+    assert not back.overrides
+    assert quota_pb2.ALLOWED == running.data.admit(search).verdict
+
+
+def test_a_limit_that_the_plan_lacks_sleeps(running: Running) -> None:
+    """an override for another plan of the catalog is kept, and holds once the account is there."""
+    running.admin.load_catalog(CATALOG + PLUS)
+    own = [{"limit_id": "requests-day", "limit": 1}]
+    put(running, "ada", catalog="lumen", plan="basic", overrides=own)
+    before = [running.data.admit(admit_request("ada")).verdict for _ in range(2)]
+    put(running, "ada", catalog="lumen", plan="plus", overrides=own)
+    after = [running.data.admit(admit_request("ada")) for _ in range(2)]
+
+    assert [quota_pb2.ALLOWED] * 2 == before
+    assert [(quota_pb2.ALLOWED, ""), (quota_pb2.LIMIT_EXHAUSTED, "requests-day")] == [
+        (it.verdict, it.rule) for it in after
+    ]
+
+
+# ---- Capacity and usage ----------------------------------------------------------------------------------------------
+
+
+def test_the_capacity_factor(running: Running) -> None:
+    """it starts at all, multiplies what a plan gives, leaves 1, and closes no hold."""
+    started = running.admin.get_capacity().factor_micro
+
+    def hold(number: int) -> int:
+        ask = admit_request("demo-pro", model="glm-4.7", tool="cline", request_id=f"r{number}", hold_ms=60_000)
+        return running.data.admit(ask).verdict
+
+    full = [hold(number) for number in range(3)]
+    limits = []
+    for micro in (250_000, 100_000, 0, 1_000_000):
+        assert micro == running.admin.set_capacity(micro).factor_micro == running.admin.get_capacity().factor_micro
+        limits.append(running.data.usage("demo-pro").concurrency[0].limit)
+    running.admin.set_capacity(250_000)
+    refused = hold(3)
+
+    assert 1_000_000 == started
+    assert [quota_pb2.ALLOWED] * 3 == full
+    assert [2, 1, 1, 8] == limits
+    assert (quota_pb2.OVERLOADED, 3) == (refused, running.data.usage("demo-pro").concurrency[0].in_flight)
+
+
+@pytest.mark.parametrize("fields", [{}, {"factor_micro": -1}, {"factor_micro": 1_000_001}])
+def test_a_wrong_capacity_is_refused(running: Running, fields: dict[str, int]) -> None:
+    """also none at all: an empty message does not close the shop."""
+    request = admin_pb2.SetCapacityRequest(**fields)
+    status, text = error_of(lambda: running.admin._stub.SetCapacity(request, timeout=5))
+
+    assert grpc.StatusCode.INVALID_ARGUMENT == status
+    assert re.fullmatch(r"factor_micro: \S+ is not allowed; allowed: 0 to 1000000", text)
+    assert 1_000_000 == running.admin.get_capacity().factor_micro
+
+
+def test_usage_is_given_back_and_taken(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """every limit of a pool or one, the latest first, at most what counts; past a limit; logged with the reason."""
+    caplog.set_level("INFO", "quota.server.admin_service")
+    running.data.admit(admit_request("demo-lite", model="glm-4.7", tool="cline", draws={"prompt": 80}))
+    back = running.admin.adjust_usage("demo-lite", pool="prompts", micro=-3_500_000, reason="outage of Tuesday")
+    taken = running.admin.adjust_usage("demo-lite", limit_id="prompts-5h", micro=10_000_000, reason="shared account")
+    rest = running.admin.adjust_usage("demo-lite", pool="prompts", micro=-(10**18), reason="start afresh")
+
+    def moved(response: admin_pb2.AdjustUsageResponse) -> list[tuple[str, int, int]]:
+        return [
+            (it.limit_id, it.micro, limit.used_micro) for it, limit in zip(response.moved, response.limits, strict=True)
+        ]
+
+    assert [("prompts-5h", -3_500_000, 76_500_000), ("prompts-week", -3_500_000, 76_500_000)] == moved(back)
+    assert [("prompts-5h", 10_000_000, 86_500_000)] == moved(taken)
+    assert [("prompts-5h", -86_500_000, 0), ("prompts-week", -76_500_000, 0)] == moved(rest)
+    assert [
+        "usage adjusted: account 'demo-lite', moved prompts-5h -3500000, prompts-week -3500000 micro-units, "
+        "reason 'outage of Tuesday'",
+        "usage adjusted: account 'demo-lite', moved prompts-5h +10000000 micro-units, reason 'shared account'",
+    ] == caplog.messages[:2]
+
+
+def test_a_bucket_gives_nothing_back(running: Running) -> None:
+    """by its pool it is passed over, by its id refused; taking fills it."""
+    running.admin.load_catalog(CATALOG + PLUS)
+    put(running, "ada", catalog="lumen", plan="plus")
+    for _ in range(2):
+        running.data.admit(admit_request("ada"))
+    back = running.admin.adjust_usage("ada", pool="requests", micro=-1_000_000, reason="x")
+    status, text = error_of(lambda: running.admin.adjust_usage("ada", limit_id="pace", micro=-1, reason="x"))
+    taken = running.admin.adjust_usage("ada", limit_id="pace", micro=5_000_000, reason="x")
+
+    assert [("requests-day", -1_000_000)] == [(it.limit_id, it.micro) for it in back.moved]
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "micro: -1 is not allowed") == (status, text.split(";")[0])
+    assert [("pace", 5_000_000)] == [(it.limit_id, it.micro) for it in taken.moved]
+    assert quota_pb2.BURST == running.data.admit(admit_request("ada")).verdict
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"account": ""}, "account: ''"),
+        ({"pool": "", "limit_id": ""}, "pool: '' is not allowed; allowed: exactly one of pool and limit_id"),
+        ({"limit_id": "prompts-5h"}, "pool: 'prompts' is not allowed; allowed: exactly one"),
+        ({"pool": "nosuch"}, "pool: 'nosuch' is not allowed; allowed: one of prompts, mcp"),
+        ({"pool": "", "limit_id": "calls"}, "limit_id: 'calls' is not allowed; allowed: one of prompts-5h, "),
+        ({"micro": 0}, "micro: 0 "),
+        ({"micro": 10**18 + 1}, f"micro: {10**18 + 1} "),
+        ({"micro": -(10**18) - 1}, f"micro: {-(10**18) - 1} "),
+        ({"reason": ""}, "reason: ''"),
+        ({"reason": "好" * 171}, "reason: "),
+    ],
+)
+def test_a_wrong_adjustment_is_refused_by_name(running: Running, fields: dict[str, object], words: str) -> None:
+    """INVALID_ARGUMENT with field, value and what is allowed; nothing moves."""
+    given = {"account": "demo-lite", "pool": "prompts", "micro": 1_000_000, "reason": "x", **fields}
+    status, text = error_of(lambda: running.admin._stub.AdjustUsage(admin_pb2.AdjustUsageRequest(**given), timeout=5))
+
+    assert grpc.StatusCode.INVALID_ARGUMENT == status
+    assert text.startswith(words)
+    assert 0 == running.data.usage("demo-lite").limits[0].used_micro
+
+
+def test_nobody_is_adjusted(running: Running) -> None:
+    """NOT_FOUND where there is no such account."""
+    status, _ = error_of(lambda: running.admin.adjust_usage("nobody", pool="prompts", micro=1, reason="x"))
+
+    assert grpc.StatusCode.NOT_FOUND == status
 
 
 # ---- Catalogs --------------------------------------------------------------------------------------------------------

@@ -153,6 +153,18 @@ def test_explain_shows_limits(client: Command) -> None:
         ("admit", "a", "--draw", "prompt"),
         ("admit", "a", "--draw", "prompt=-1"),
         ("admit", "a", "--draw", "prompt=1.5"),
+        ("admit", "a", "--request-id", "r1", "--hold", "5"),
+        ("settle", "a", "r1"),
+        ("settle", "a", "r1", "--commit", "--cancel"),
+        ("renew", "a", "r1"),
+        ("capacity", "set"),
+        ("capacity", "set", "1.000001"),
+        ("capacity", "show", "1"),
+        ("accounts", "put", "ada", "--plan", "lite", "--override", "prompts-5h"),
+        ("accounts", "adjust", "ada", "--pool", "prompts", "--take", "5"),
+        ("accounts", "adjust", "ada", "--pool", "prompts", "--take", "0", "--reason", "x"),
+        ("accounts", "adjust", "ada", "--take", "5", "--reason", "x"),
+        ("accounts", "adjust", "ada", "--pool", "a", "--limit", "b", "--take", "5", "--reason", "x"),
         ("nosuch",),
         (),
         ("accounts",),
@@ -191,6 +203,99 @@ def test_no_server_is_one_line(quotad: Command) -> None:
         "`quotad serve` starts one\n"
     ) == outcome.err
     assert "--admin-server or $QUOTAD_ADMIN_SERVER" in control.err
+
+
+# ---- Held requests ---------------------------------------------------------------------------------------------------
+
+HELD = (*ADMIT, "--request-id", "r1", "--hold", "5m")
+
+
+def test_a_held_request_by_command(client: Command) -> None:
+    """admit, admit again, renew, settle, settle again; another settlement is an error."""
+    held = "ALLOWED GLM-4.7: charged prompts 2 (weight 1); held until 2026-07-06 15:05:00 CST\n"
+    assert held == client(*HELD, "--draw", "prompt=2").out
+    assert held == client(*HELD, "--draw", "prompt=2").out
+    assert "held until 2026-07-06 15:10:00 CST\n" == client("renew", "demo-lite", "r1", "--hold", "10m").out
+    settle = ("settle", "demo-lite", "r1", "--commit", "--draw", "prompt=5", "--draw", "web_search=1")
+    assert "committed: prompts 3 on top, mcp 1 on top\n" == client(*settle).out
+    assert "committed: prompts 3 on top, mcp 1 on top\n" == client(*settle).out
+    assert client("settle", "demo-lite", "r1", "--cancel").err.startswith("quotad: ALREADY_EXISTS: ")
+    assert client("renew", "demo-lite", "r1", "--hold", "10m").err.startswith("quotad: FAILED_PRECONDITION: ")
+    assert client("settle", "demo-lite", "r2", "--commit").err.startswith("quotad: NOT_FOUND: ")
+
+
+def test_settlements_in_words(client: Command, running: Running) -> None:
+    """kept, given back, late."""
+    for number in range(3):
+        client(*ADMIT, "--request-id", f"r{number}", "--hold", "90s")
+    kept = client("settle", "demo-lite", "r0", "--commit")
+    back = client("settle", "demo-lite", "r1", "--cancel")
+    running.time.advance(90)
+    late = client("settle", "demo-lite", "r2", "--cancel", "--json")
+    again = client("settle", "demo-lite", "r2", "--cancel")
+
+    assert (0, "committed: nothing moved\n") == (kept.status, kept.out)
+    assert "cancelled: prompts 1 given back\n" == back.out
+    assert {"charged": [], "refunded": [{"pool": "prompts", "micro": 1_000_000}], "late": True} == late.data
+    assert "cancelled: prompts 1 given back; late: its hold had closed by itself, or there was none\n" == again.out
+
+
+def test_places_in_words(client: Command, running: Running) -> None:
+    """usage shows places as a bar and every hold; past the last place it is CONCURRENCY; peek says what would be."""
+    for number in range(3):
+        client(*ADMIT, "--request-id", f"r{number}", "--hold", "1h")
+        running.time.advance(60)
+    lines = client("usage", "demo-lite").out.splitlines()
+    peeked = client("peek", *ADMIT[1:], "--request-id", "r3", "--hold", "1h")
+    client(*ADMIT, "--request-id", "r3", "--hold", "1h")
+    refused = client(*ADMIT, "--request-id", "r4", "--hold", "1h")
+
+    start = next(index for index, line in enumerate(lines) if line.startswith("concurrency"))
+    assert re.fullmatch(r"calls +█{10}░{4} +75% 3 of 4 *", lines[start + 1])
+    assert re.fullmatch(r"hold +model +since \(CST\) +closes by itself *", lines[start + 2])
+    assert re.fullmatch(r"r0 +GLM-4.7 +2026-07-06 15:00:00 +2026-07-06 16:00:00 *", lines[start + 3])
+    assert start + 6 == len(lines)
+    assert all(len(line) <= 80 for line in lines)
+    assert peeked.out.endswith("would charge prompts 1 (weight 1); would be held until 2026-07-06 16:03:00 CST\n")
+    assert 3 == refused.status
+    assert refused.out.startswith("CONCURRENCY calls: retry in 1s; vendor 1302 ")
+
+
+def test_many_holds_are_cut_short(client: Command) -> None:
+    """a person sees the 20 oldest, and how many there are beside."""
+    client("accounts", "put", "ada", "--plan", "lite", "--override", "calls=50")
+    for number in range(23):
+        client("admit", "ada", *ADMIT[2:], "--request-id", f"r{number}", "--hold", "1h")
+    lines = client("usage", "ada").out.splitlines()
+
+    assert "and 3 more (--json shows all)" == lines[-1]
+    assert 23 == len(client("usage", "ada", "--json").data["holds"])
+
+
+def test_prompts_and_recording_by_command(client: Command) -> None:
+    """calls of a prompt cost one; --record charges what has happened past the limit."""
+    first = client(*ADMIT, "--prompt-id", "p1")
+    second = client(*ADMIT, "--prompt-id", "p1")
+    client(*ADMIT, "--draw", "prompt=79")
+    recorded = client(*ADMIT, "--record", "--draw", "prompt=2", "--client", "laptop")
+
+    assert "ALLOWED GLM-4.7: charged prompts 1 (weight 1)\n" == first.out
+    assert "ALLOWED GLM-4.7: charged nothing (weight 1)\n" == second.out
+    assert (0, "ALLOWED GLM-4.7: charged prompts 2 (weight 1)\n") == (recorded.status, recorded.out)
+    assert "82 of 80" in client("usage", "demo-lite").out
+
+
+def test_the_capacity_by_command(client: Command) -> None:
+    """half of the four places of lite are two; what the plan would give is OVERLOADED."""
+    shown = client("capacity")
+    halved = client("capacity", "set", "0.5")
+    as_json = client("capacity", "show", "--json")
+    outcomes = [client(*ADMIT, "--request-id", f"r{number}", "--hold", "1m") for number in range(3)]
+
+    assert ("capacity factor 1\n", "capacity factor 0.5\n") == (shown.out, halved.out)
+    assert {"factor_micro": 500_000} == as_json.data
+    assert [0, 0, 3] == [outcome.status for outcome in outcomes]
+    assert outcomes[2].out.startswith("OVERLOADED calls: retry in 1s; vendor 1305 ")
 
 
 # ---- usage -----------------------------------------------------------------------------------------------------------
@@ -249,7 +354,8 @@ def test_a_listing_is_an_import_file(client: Command, running: Running, tmp_path
     names = ["plain", 'quo"te', "com,ma", "好", "line\nbreak"]
     rows = [f'"{name.replace(chr(34), chr(34) * 2)}",pro,{1_767_294_245_123 + n},' for n, name in enumerate(names)]
     file = tmp_path / "in.csv"
-    file.write_text("id,plan,subscribed_at_ms,expires_at_ms\n" + "\n".join(rows) + "\n")
+    rows = [f"{row},{cell}" for row, cell in zip(rows, ["", "calls=3", "", "prompts-5h=0;calls=9", ""], strict=True)]
+    file.write_text("id,plan,subscribed_at_ms,expires_at_ms,overrides\n" + "\n".join(rows) + "\n")
     first = client("accounts", "import", str(file))
     listing = client("accounts", "list").out
     before = {account.id: account for account in running.admin.list_accounts()}
@@ -262,33 +368,38 @@ def test_a_listing_is_an_import_file(client: Command, running: Running, tmp_path
     assert "8 accounts loaded, 0 bad lines\n" == second.out
     assert before == {account.id: account for account in running.admin.list_accounts()}
     assert set(names) <= set(before)
+    assert [("prompts-5h", 0), ("calls", 9)] == [(it.limit_id, it.limit) for it in before["好"].overrides]
 
 
 def test_bad_lines_are_named_by_number(client: Command, running: Running, tmp_path: Path) -> None:
     """whatever is wrong with a line, it is told with its number, and the good ones are loaded; exit 1."""
     file = tmp_path / "accounts.csv"
     file.write_bytes(
-        b"\xef\xbb\xbfid, plan,catalog,expires_at\r\n"  # 1, as spreadsheets write it
-        b"a1,lite,,\r\n"  # 2
-        b"a2,gold,,\r\n"  # 3: no such plan
+        b"\xef\xbb\xbfid, plan,catalog,expires_at,overrides\r\n"  # 1, as spreadsheets write it
+        b"a1,lite,,,\r\n"  # 2
+        b"a2,gold,,,\r\n"  # 3: no such plan
         b"\r\n"  # 4: empty
         b"a3,lite\r\n"  # 5: too few cells
-        b'"a\r\n4",lite,,\r\n'  # 6 and 7: good
-        b"a5,lite,,soon\r\n"  # 8: no moment
-        b"a\xff6,lite,,\r\n"  # 9: no UTF-8
-        b",lite,,\r\n"  # 10: no id
-        b'"a7"x,lite,,\r\n'  # 11: quotes in the wrong place
-        b"a8,lite,zai-2025,2030-01-01\r\n"  # 12
+        b'"a\r\n4",lite,,,\r\n'  # 6 and 7: good
+        b"a5,lite,,soon,\r\n"  # 8: no moment
+        b"a\xff6,lite,,,\r\n"  # 9: no UTF-8
+        b",lite,,,\r\n"  # 10: no id
+        b'"a7"x,lite,,,\r\n'  # 11: quotes in the wrong place
+        b"a8,lite,zai-2025,2030-01-01,\r\n"  # 12
+        b"a9,lite,,,calls=8;prompts-5h\r\n"  # 13: no number
+        b"a10,lite,,,nosuch=8\r\n"  # 14: no such limit
     )
     outcome = client("accounts", "import", str(file))
     bad = [line for line in outcome.err.splitlines() if line.startswith(f"{file}:")]
 
-    assert (1, "3 accounts loaded, 6 bad lines\n") == (outcome.status, outcome.out)
-    assert ["3", "5", "8", "9", "10", "11"] == [line.removeprefix(f"{file}:").split(":")[0] for line in bad]
+    assert (1, "3 accounts loaded, 8 bad lines\n") == (outcome.status, outcome.out)
+    assert ["3", "5", "8", "9", "10", "11", "13", "14"] == [line.removeprefix(f"{file}:").split(":")[0] for line in bad]
     assert "plan: 'gold' is not allowed; allowed: one of lite, pro, max" in bad[0]
-    assert "2 cells, but 4 columns" in bad[1]
+    assert "2 cells, but 5 columns" in bad[1]
     assert "expires_at: 'soon' is not allowed" in bad[2]
     assert "id: not UTF-8" in bad[3]
+    assert "overrides: 'prompts-5h' is not allowed; allowed: such as prompts-5h=200;calls=8" in bad[6]
+    assert "overrides: 'nosuch' is not allowed; allowed: one of " in bad[7]
     assert "zai-2025" == running.admin.get_account("a8").catalog
     assert "lite" == running.admin.get_account("a\r\n4").plan
 
@@ -336,6 +447,41 @@ def test_a_file_that_is_not_there(client: Command, quotad: Command, tmp_path: Pa
     outcome = quotad("accounts", "import", str(file), "--admin-server", "127.0.0.1:1")
     assert 1 == outcome.status
     assert "quotad: no server answers at 127.0.0.1:1" in outcome.err
+
+
+def test_overrides_by_command(client: Command) -> None:
+    """put replaces them all; get and list show them."""
+    put = ("accounts", "put", "ada", "--plan", "lite")
+    given = client(*put, "--override", "prompts-5h=2", "--override", "calls=8")
+    listed = client("accounts", "list")
+    got = client("accounts", "get", "ada", "--json")
+    allowed = [client("admit", "ada", *ADMIT[2:]).status for _ in range(3)]
+    unknown = client(*put, "--override", "nosuch=1")
+    taken_away = client(*put)
+
+    assert given.out.endswith(", without an end, overrides prompts-5h=2;calls=8\n")
+    assert re.search(r"^ada,.*,prompts-5h=2;calls=8$", listed.out, re.MULTILINE)
+    assert [{"limit_id": "prompts-5h", "limit": 2}, {"limit_id": "calls", "limit": 8}] == got.data["overrides"]
+    assert [0, 0, 3] == allowed
+    assert "quotad: INVALID_ARGUMENT: overrides: 'nosuch' is not allowed; allowed: one of prompts-5h, " in unknown.err
+    assert taken_away.out.endswith(", without an end\n")
+
+
+def test_usage_is_adjusted_by_command(client: Command) -> None:
+    """given back on every limit of the pool, taken from one; what moved and how it stands then."""
+    client(*ADMIT, "--draw", "prompt=10")
+    adjust = ("accounts", "adjust", "demo-lite", "--reason", "outage")
+    back = client(*adjust, "--pool", "prompts", "--give-back", "2.5")
+    taken = client(*adjust, "--limit", "prompts-week", "--take", "1", "--json")
+    nothing = client(*adjust, "--pool", "mcp", "--give-back", "1")
+    wrong = client(*adjust, "--pool", "nosuch", "--take", "1")
+
+    assert "prompts-5h 2.5 given back, prompts-week 2.5 given back" == back.out.splitlines()[0]
+    assert "7.5 of 80" in back.out
+    assert [{"limit_id": "prompts-week", "micro": 1_000_000}] == taken.data["moved"]
+    assert 8_500_000 == taken.data["limits"][0]["used_micro"]
+    assert (0, "mcp-month 0 given back") == (nothing.status, nothing.out.splitlines()[0])
+    assert "pool: 'nosuch' is not allowed; allowed: one of prompts, mcp" in wrong.err
 
 
 # ---- catalogs, clock, check ------------------------------------------------------------------------------------------
@@ -398,7 +544,11 @@ def test_check_tells_good_from_bad(quotad: Command, tmp_path: Path) -> None:
 def test_help_and_version(quotad: Command) -> None:
     """every command explains itself, and exits 0."""
     assert Outcome(0, f"quotad {__version__}\n", "") == quotad("--version")
-    for command in ("", "serve", "check", "admit", "peek", "usage", "accounts", "accounts import", "catalogs", "clock"):
+    commands = (
+        "", "serve", "check", "admit", "peek", "settle", "renew", "usage", "accounts", "accounts put", "accounts adjust",
+        "accounts import", "catalogs", "capacity", "clock",
+    )  # fmt: skip
+    for command in commands:
         outcome = quotad(*command.split(), "--help")
         assert 0 == outcome.status
         assert outcome.out.startswith(f"usage: quotad {command}".rstrip())
@@ -444,6 +594,36 @@ def test_waits_in_words(ms: int, words: str) -> None:
 def test_amounts_in_units(micro: int, words: str) -> None:
     """exact, without needless digits."""
     assert words == show.units(micro)
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"), [("500ms", 500), ("90s", 90_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)]
+)
+def test_durations_are_read(text: str, ms: int) -> None:
+    """a whole number and a unit."""
+    assert ms == show.parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "1.5h", "-5m", "5 m", "5d", "1h30m", "5M", "٥m"])
+def test_what_is_no_duration(text: str) -> None:
+    """refused, not guessed at."""
+    with pytest.raises(ValueError, match="no duration"):
+        show.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "micro"), [("5", 5_000_000), ("0.25", 250_000), ("0.000001", 1), ("1000000000000", 10**18)]
+)
+def test_amounts_are_read(text: str, micro: int) -> None:
+    """exact."""
+    assert micro == show.parse_units(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.", ".5", "0.0000001", "1e3", "1,5", "10000000000000000"])
+def test_what_is_no_amount(text: str) -> None:
+    """refused, not rounded."""
+    with pytest.raises(ValueError, match="no amount"):
+        show.parse_units(text)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,22 @@ def test_labels_do_not_grow_with_what_callers_say(running: Running) -> None:
     assert 2 == len(decisions)
 
 
+def test_answers_given_again_are_no_decisions(running: Running) -> None:
+    """replays are counted apart; what is forgotten early and the capacity factor have metrics of their own."""
+    ask = admit_request("demo-lite", model="sonnet", tool="cline", request_id="r1")
+    for _ in range(4):
+        running.data.admit(ask)
+    running.admin.set_capacity(250_000)
+    text = running.get("/metrics")[1]
+    labels = {"catalog": "glm-2026", "plan": "lite", "model": "GLM-4.7"}
+
+    assert 1 == value(text, "quotad_decisions_total", **labels, verdict="ALLOWED", rule="")
+    assert 3 == value(text, "quotad_replays_total")
+    assert 0 == value(text, "quotad_request_ids_forgotten_total")
+    assert 0 == value(text, "quotad_prompts_forgotten_total")
+    assert 0.25 == value(text, "quotad_capacity_factor")
+
+
 def test_calls_are_timed(running: Running) -> None:
     """by method, from 10 µs up, also those that fail."""
     running.data.admit(admit_request("demo-lite"))

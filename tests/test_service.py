@@ -206,11 +206,12 @@ def test_ten_thousand_in_a_batch(running: Running) -> None:
         (ask(draws={"prompt": 2**64 - 1}), f"{2**64 - 1} is not allowed"),
         (ask(draws={f"meter-{number}": 1 for number in range(17)}), "draws: "),
         (quota_pb2.AdmitRequest(account="demo-lite", mode=7), "mode: 7 is not allowed; allowed: ENFORCE (0), RECORD"),
-        (quota_pb2.AdmitRequest(account="demo-lite", mode=quota_pb2.RECORD), "mode: "),
-        (quota_pb2.AdmitRequest(account="demo-lite", request_id="a"), "request_id: 'a'"),
-        (quota_pb2.AdmitRequest(account="demo-lite", prompt_id="a"), "prompt_id: 'a'"),
-        (quota_pb2.AdmitRequest(account="demo-lite", hold_ms=1), "hold_ms: 1"),
-        (quota_pb2.AdmitRequest(account="demo-lite", hold_ms=-1), "hold_ms: -1"),
+        (ask(request_id="r" * 257), "request_id: 'rrr"),
+        (ask(prompt_id="p" * 257), "prompt_id: 'ppp"),
+        (ask(hold_ms=1), "hold_ms: 1 is not allowed"),
+        (ask(hold_ms=-1, request_id="r"), "hold_ms: -1 is not allowed"),
+        (ask(hold_ms=3_600_001, request_id="r"), "hold_ms: 3600001 is not allowed"),
+        (ask(prompt_id="p", draws={"web_search": 1, "prompt": 2}), "draws[1].amount: 2 is not allowed"),
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else "",
 )
@@ -226,7 +227,10 @@ def test_fields_out_of_range_are_named(running: Running, request_: quota_pb2.Adm
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x01\xff", b"\x0a\x05ab"])
-@pytest.mark.parametrize("method", ["QuotaService/Admit", "QuotaService/AdmitBatch", "QuotaService/GetUsage"])
+@pytest.mark.parametrize(
+    "method",
+    [f"QuotaService/{name}" for name in ("Admit", "AdmitBatch", "Settle", "Renew", "GetUsage")],
+)
 def test_broken_messages_are_the_callers_fault(running: Running, method: str, body: bytes) -> None:
     """bytes that are no message get INVALID_ARGUMENT, and the server goes on."""
     if method.endswith("AdmitBatch"):
@@ -258,11 +262,10 @@ def test_a_message_too_long_is_refused(serve: Callable[..., Running]) -> None:
     assert quota_pb2.ALLOWED == running.data.admit(ask()).verdict
 
 
-@pytest.mark.parametrize("method", ["Settle", "Renew", "NoSuch"])
-def test_what_is_not_served_says_so(running: Running, method: str) -> None:
+def test_what_is_not_served_says_so(running: Running) -> None:
     """UNIMPLEMENTED, not silence."""
     with pytest.raises(grpc.RpcError) as raised:
-        raw_call(running.addresses.data, f"QuotaService/{method}", b"")
+        raw_call(running.addresses.data, "QuotaService/NoSuch", b"")
 
     assert grpc.StatusCode.UNIMPLEMENTED == raised.value.code()
 

@@ -19,7 +19,8 @@ from quota.client import AdminClient
 from quota.types import PERIODS
 from quota.v1 import admin_pb2
 
-IMPORT = f"""Put the accounts of a CSV file. The first line names the columns: {", ".join(COLUMNS)}.
+IMPORT = f"""Put the accounts of a CSV file. The first line names the columns:
+{", ".join(COLUMNS)}.
 id and plan are needed; what is left out or empty means the same as with `accounts put`. Moments are
 {values.WHEN}.
 A cell of overrides reads `prompts-5h=200;calls=8`.
@@ -40,7 +41,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="create or change an account",
         description="Create or change an account, at once; what was drawn stays drawn. "
         "What is not given takes its default.",
-        epilog="example: quotad accounts put ada --plan pro --expires-at 2027-01-01 --override prompts-5h=200",
+        epilog="example: quotad accounts put ada --plan pro --override prompts-5h=200",
     )
     put.add_argument("id", metavar="ACCOUNT")
     put.add_argument("--plan", required=True)
@@ -101,7 +102,7 @@ def _add_adjust(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "adjust",
         help="give back what was used, or take",
         description=ADJUST,
-        epilog='example: quotad accounts adjust ada --pool prompts --give-back 5 --reason "ticket 4711"',
+        epilog="example: quotad accounts adjust ada --pool prompts --give-back 5 --reason outage",
     )
     adjust.add_argument("id", metavar="ACCOUNT")
     target = adjust.add_mutually_exclusive_group(required=True)

@@ -1,9 +1,10 @@
-"""AdminService: accounts, catalogs and the clock, for operators."""
+"""AdminService: accounts, catalogs, capacity and the clock, for operators."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Final
 
 from quota import Account
@@ -11,7 +12,9 @@ from quota.catalog import compile_catalog, parse
 from quota.clock import Clock
 from quota.engine import Engine
 from quota.errors import CatalogError, FailedPrecondition, InvalidArgument, QuotaError
-from quota.server.names import account_name
+from quota.ranges import MICRO
+from quota.server.names import checked_id
+from quota.server.quota_service import limit_messages
 from quota.server.rpc import Method
 from quota.server.status import details, status_number
 from quota.v1 import admin_pb2, quota_pb2
@@ -43,6 +46,9 @@ class AdminService:
             "ListCatalogs": self.list_catalogs,
             "LoadCatalog": self.load_catalog,
             "CheckCatalog": self.check_catalog,
+            "SetCapacity": self.set_capacity,
+            "GetCapacity": self.get_capacity,
+            "AdjustUsage": self.adjust_usage,
             "GetClock": self.get_clock,
             "AcceptClock": self.accept_clock,
         }
@@ -55,7 +61,7 @@ class AdminService:
         return _account_message(account)
 
     def get_account(self, message: admin_pb2.GetAccountRequest) -> admin_pb2.Account:
-        return _account_message(self._engine.get_account(account_name("id", message.id)))
+        return _account_message(self._engine.get_account(checked_id("id", message.id)))
 
     def list_accounts(self, message: admin_pb2.ListAccountsRequest) -> admin_pb2.ListAccountsResponse:
         most = self._page_accounts_max
@@ -68,7 +74,7 @@ class AdminService:
         )
 
     def delete_account(self, message: admin_pb2.DeleteAccountRequest) -> admin_pb2.DeleteAccountResponse:
-        self._engine.delete_account(account_name("id", message.id), purge=message.purge)
+        self._engine.delete_account(checked_id("id", message.id), purge=message.purge)
         logger.debug("account deleted: %r", message.id)
         return admin_pb2.DeleteAccountResponse()
 
@@ -101,7 +107,7 @@ class AdminService:
             subscribed_at_ms=message.subscribed_at_ms,
             period=message.period or "month",
             expires_at_ms=message.expires_at_ms,
-            overrides=overrides or None,
+            overrides=overrides,
         )
 
     # ---- Catalogs ----------------------------------------------------------------------------------------------------
@@ -143,6 +149,39 @@ class AdminService:
             return admin_pb2.CheckCatalogResponse(problems=error.problems)
         return admin_pb2.CheckCatalogResponse(warnings=catalog.warnings)
 
+    # ---- Capacity and usage ------------------------------------------------------------------------------------------
+
+    def set_capacity(self, message: admin_pb2.SetCapacityRequest) -> admin_pb2.CapacityState:
+        micro = message.factor_micro if message.HasField("factor_micro") else None
+        if micro is None or not 0 <= micro <= MICRO:
+            raise InvalidArgument("factor_micro", micro, f"0 to {MICRO}")
+        self._engine.set_capacity(Fraction(micro, MICRO))
+        logger.info("capacity factor: %d millionths", micro)
+        return self._capacity()
+
+    def get_capacity(self, message: admin_pb2.GetCapacityRequest) -> admin_pb2.CapacityState:
+        return self._capacity()
+
+    def adjust_usage(self, message: admin_pb2.AdjustUsageRequest) -> admin_pb2.AdjustUsageResponse:
+        adjustment = self._engine.adjust_usage(
+            checked_id("account", message.account),
+            pool=message.pool,
+            limit_id=message.limit_id,
+            micro=message.micro,
+            reason=message.reason,
+        )
+        moved = ", ".join(f"{id} {micro:+d}" for id, micro in adjustment.moved.items()) or "nothing"
+        logger.info(
+            "usage adjusted: account %r, moved %s micro-units, reason %r", message.account, moved, message.reason
+        )
+        return admin_pb2.AdjustUsageResponse(
+            moved=(admin_pb2.Movement(limit_id=id, micro=micro) for id, micro in adjustment.moved.items()),
+            limits=limit_messages(adjustment.limits),
+        )
+
+    def _capacity(self) -> admin_pb2.CapacityState:
+        return admin_pb2.CapacityState(factor_micro=self._engine.capacity_micro)
+
     # ---- The clock ---------------------------------------------------------------------------------------------------
 
     def get_clock(self, message: admin_pb2.GetClockRequest) -> admin_pb2.ClockState:
@@ -166,6 +205,7 @@ def _account_message(account: Account) -> admin_pb2.Account:
         subscribed_at_ms=account.subscribed_at_ms,
         period=account.period,
         expires_at_ms=account.expires_at_ms,
+        overrides=(admin_pb2.Override(limit_id=id, limit=limit) for id, limit in account.overrides.items()),
     )
 
 

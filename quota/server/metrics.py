@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from quota.clock import Clock
 from quota.engine import Engine
+from quota.ranges import MICRO
 from quota.version import VERSION
 
 RPC_SECONDS_BUCKETS: Final = (
@@ -49,6 +50,22 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield self._decisions()
+        yield CounterMetricFamily(
+            "quotad_replays", "Requests answered again by their request_id; they are no decisions.",
+            value=self._engine.replays_count,
+        )  # fmt: skip
+        yield CounterMetricFamily(
+            "quotad_request_ids_forgotten", "Request ids forgotten before their 120 s, past request_ids_max.",
+            value=self._engine.forgotten_ids_count,
+        )  # fmt: skip
+        yield CounterMetricFamily(
+            "quotad_prompts_forgotten", "Open prompts forgotten, past prompts_max; their next call pays anew.",
+            value=self._engine.forgotten_prompts_count,
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "quotad_capacity_factor", "Part of their concurrency that accounts may have, 0 to 1.",
+            value=self._engine.capacity_micro / MICRO,
+        )  # fmt: skip
         yield GaugeMetricFamily("quotad_accounts", "Accounts that exist.", value=self._engine.accounts_count)
         catalogs = GaugeMetricFamily(
             "quotad_catalog_info", "Catalogs that decide, by name and version; always 1.", labels=["name", "version"]

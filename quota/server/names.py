@@ -1,4 +1,4 @@
-"""Names that come over the wire."""
+"""Ids that come over the wire."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from quota._core import ACCOUNT_BYTES_MAX
 from quota.errors import InvalidArgument
 
 
-def account_name(field: str, name: str) -> str:
-    """Return the name of an account that is asked for. Raises InvalidArgument for what no account can be called.
+def checked_id(field: str, id: str) -> str:
+    """Return the id of an account or a request that is asked for. Raises InvalidArgument for what nothing can be called.
 
-    The engine answers such a name with "no such account", which is true but hides the caller's mistake.
+    The engine answers such an id with "no such account", which is true but hides the caller's mistake.
     """
-    if not 1 <= len(name.encode()) <= ACCOUNT_BYTES_MAX:
-        raise InvalidArgument(field, name, f"1 to {ACCOUNT_BYTES_MAX} bytes of UTF-8")
-    return name
+    if not 1 <= len(id.encode()) <= ACCOUNT_BYTES_MAX:
+        raise InvalidArgument(field, id, f"1 to {ACCOUNT_BYTES_MAX} bytes of UTF-8")
+    return id

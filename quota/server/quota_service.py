@@ -6,18 +6,22 @@ The data port's methods are served here for reference: a native front answers th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import TypeVar
 
-from quota import Decision, LimitState, Mode, Request
+from quota import Decision, LimitState, Mode, OpenHold, Outcome, Request
 from quota.engine import Engine
-from quota.errors import InvalidArgument
-from quota.server.names import account_name
+from quota.errors import AlreadyExists, InvalidArgument
+from quota.server.names import checked_id
 from quota.server.rpc import Method
 from quota.server.status import details, status_number
 from quota.v1 import quota_pb2
 
+Named = TypeVar("Named", bound=IntEnum)
+
 
 class QuotaService:
-    """Serves QuotaService from an engine. Settle and Renew are not served yet and answer UNIMPLEMENTED."""
+    """Serves QuotaService from an engine."""
 
     def __init__(self, engine: Engine, *, batch_items_max: int) -> None:
         self._engine = engine
@@ -29,6 +33,8 @@ class QuotaService:
             "Admit": self.admit,
             "AdmitBatch": self.admit_batch,
             "Peek": self.peek,
+            "Settle": self.settle,
+            "Renew": self.renew,
             "GetUsage": self.get_usage,
         }
 
@@ -46,41 +52,74 @@ class QuotaService:
         results = self._engine.admit_many([_request_or_error(item) for item in message.requests])
         return quota_pb2.AdmitBatchResponse(results=map(_result_message, results))
 
+    def settle(self, message: quota_pb2.SettleRequest) -> quota_pb2.SettleResponse:
+        settlement = self._engine.settle(
+            checked_id("account", message.account),
+            checked_id("request_id", message.request_id),
+            outcome=_named(Outcome, "outcome", message.outcome),
+            draws=_draws(message.draws) or None,
+        )
+        return quota_pb2.SettleResponse(
+            charged=_charge_messages(settlement.charged),
+            refunded=_charge_messages(settlement.refunded),
+            late=settlement.late,
+        )
+
+    def renew(self, message: quota_pb2.RenewRequest) -> quota_pb2.RenewResponse:
+        hold_expires_at_ms = self._engine.renew(
+            checked_id("account", message.account),
+            checked_id("request_id", message.request_id),
+            hold_ms=message.hold_ms,
+        )
+        return quota_pb2.RenewResponse(hold_expires_at_ms=hold_expires_at_ms)
+
     def get_usage(self, message: quota_pb2.GetUsageRequest) -> quota_pb2.Usage:
-        usage = self._engine.usage(account_name("account", message.account))
+        usage = self._engine.usage(checked_id("account", message.account))
         return quota_pb2.Usage(
             account=usage.account,
             catalog=quota_pb2.CatalogVersion(name=usage.catalog.name, version=usage.catalog.version),
             plan=usage.plan,
-            limits=_limit_messages(usage.limits),
+            limits=limit_messages(usage.limits),
+            holds=map(_hold_message, usage.holds),
+            concurrency=(
+                quota_pb2.ConcurrencyState(id=state.id, limit=state.limit, in_flight=state.in_flight)
+                for state in usage.concurrency
+            ),
         )
 
 
 def request_of(message: quota_pb2.AdmitRequest) -> Request:
     """Return the engine's request. Raises InvalidArgument with the field at fault."""
-    try:
-        mode = Mode(message.mode)
-    except ValueError:
-        allowed = ", ".join(f"{mode.name} ({mode.value})" for mode in Mode)
-        raise InvalidArgument("mode", int(message.mode), allowed) from None
-    draws: dict[str, int] = {}
-    for index, draw in enumerate(message.draws):
-        if draw.meter in draws:
-            raise InvalidArgument(f"draws[{index}].meter", draw.meter, "each meter once in a request")
-        draws[draw.meter] = draw.amount
     return Request(
         message.account,
         model=message.model,
         tool=message.tool,
         endpoint=message.endpoint,
-        mode=mode,
-        draws=draws,
+        mode=_named(Mode, "mode", message.mode),
+        draws=_draws(message.draws),
         request_id=message.request_id,
         prompt_id=message.prompt_id,
         hold_ms=message.hold_ms,
         client=message.client,
         explain=message.explain,
     )
+
+
+def _draws(messages: Iterable[quota_pb2.Draw]) -> dict[str, int]:
+    draws: dict[str, int] = {}
+    for index, draw in enumerate(messages):
+        if draw.meter in draws:
+            raise InvalidArgument(f"draws[{index}].meter", draw.meter, "each meter once in a request")
+        draws[draw.meter] = draw.amount
+    return draws
+
+
+def _named(words: type[Named], field: str, number: int) -> Named:
+    try:
+        return words(number)
+    except ValueError:
+        allowed = ", ".join(f"{word.name} ({word.value})" for word in words)
+        raise InvalidArgument(field, int(number), allowed) from None
 
 
 def _request_or_error(message: quota_pb2.AdmitRequest) -> Request | InvalidArgument:
@@ -96,11 +135,12 @@ def decision_message(decision: Decision) -> quota_pb2.AdmitResponse:
         verdict=quota_pb2.Verdict.ValueType(decision.verdict),
         model=decision.model,
         rule=decision.rule,
-        charged=(quota_pb2.Charge(pool=pool, micro=micro) for pool, micro in decision.charged.items()),
+        charged=_charge_messages(decision.charged),
         weight_micro=decision.weight_micro,
         retry_after_ms=decision.retry_after_ms,
         resets_at_ms=decision.resets_at_ms,
-        limits=_limit_messages(decision.limits),
+        limits=limit_messages(decision.limits),
+        hold_expires_at_ms=decision.hold_expires_at_ms,
     )
     if decision.catalog is not None:
         message.catalog.name = decision.catalog.name
@@ -112,14 +152,29 @@ def decision_message(decision: Decision) -> quota_pb2.AdmitResponse:
     return message
 
 
-def _result_message(result: Decision | InvalidArgument) -> quota_pb2.AdmitResult:
-    if isinstance(result, InvalidArgument):
-        error = quota_pb2.ItemError(code=status_number(result), field=result.field, message=details(result))
+def _result_message(result: Decision | InvalidArgument | AlreadyExists) -> quota_pb2.AdmitResult:
+    if isinstance(result, InvalidArgument | AlreadyExists):
+        field = result.field if isinstance(result, InvalidArgument) else "request_id"
+        error = quota_pb2.ItemError(code=status_number(result), field=field, message=details(result))
         return quota_pb2.AdmitResult(error=error)
     return quota_pb2.AdmitResult(response=decision_message(result))
 
 
-def _limit_messages(limits: Iterable[LimitState]) -> Iterable[quota_pb2.LimitState]:
+def _charge_messages(charges: Mapping[str, int]) -> Iterable[quota_pb2.Charge]:
+    return (quota_pb2.Charge(pool=pool, micro=micro) for pool, micro in charges.items())
+
+
+def _hold_message(hold: OpenHold) -> quota_pb2.OpenHold:
+    return quota_pb2.OpenHold(
+        request_id=hold.request_id,
+        model=hold.model,
+        admitted_at_ms=hold.admitted_at_ms,
+        expires_at_ms=hold.expires_at_ms,
+        charged=_charge_messages(hold.charged),
+    )
+
+
+def limit_messages(limits: Iterable[LimitState]) -> Iterable[quota_pb2.LimitState]:
     return (
         quota_pb2.LimitState(
             id=limit.id,

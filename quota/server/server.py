@@ -26,6 +26,7 @@ from quota.server.metrics import RpcTimer, build_registry
 from quota.server.quota_service import QuotaService
 from quota.server.rpc import service_handler
 from quota.settings import Settings
+from quota.types import Bounds
 from quota.v1 import admin_pb2, quota_pb2
 
 QUOTA_SERVICE: Final = quota_pb2.DESCRIPTOR.services_by_name["QuotaService"]
@@ -174,7 +175,13 @@ def _catalog_files(paths: Iterable[str]) -> dict[str, Path]:
 def _build_engine(settings: Settings, sources: Iterable[str | Path], clock: Clock, names: Iterable[str]) -> Engine:
     if settings.catalog_default not in names:
         raise InvalidArgument("catalog_default", settings.catalog_default, ", ".join(sorted(names)))
-    return Engine(sources, clock=clock, catalog_default=settings.catalog_default)
+    bounds = Bounds(
+        hold_ms_max=settings.hold_ms_max,
+        holds_max=settings.holds_max,
+        request_ids_max=settings.request_ids_max,
+        prompts_max=settings.prompts_max,
+    )
+    return Engine(sources, clock=clock, catalog_default=settings.catalog_default, bounds=bounds)
 
 
 def add_demo_accounts(engine: Engine) -> None:

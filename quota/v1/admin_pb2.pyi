@@ -559,7 +559,7 @@ class Movement(google.protobuf.message.Message):
     limit_id: builtins.str
     """The limit's id."""
     micro: builtins.int
-    """Micro-units: above 0 taken, below 0 given back."""
+    """Micro-units: above 0 taken, below 0 given back, 0 where there was nothing to give back."""
     def __init__(
         self,
         *,
@@ -580,11 +580,11 @@ class AdjustUsageResponse(google.protobuf.message.Message):
     LIMITS_FIELD_NUMBER: builtins.int
     @property
     def moved(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Movement]:
-        """Limit by limit, in the catalog's order; what did not move is left out."""
+        """Limit by limit, in the catalog's order."""
 
     @property
     def limits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[quota.v1.quota_pb2.LimitState]:
-        """The limits that moved, as they stand after it."""
+        """The same limits as they stand after it."""
 
     def __init__(
         self,
