@@ -20,7 +20,7 @@ import grpc
 
 from quota.v1 import quota_pb2, quota_pb2_grpc
 
-HOLD_MS = 900  # so short to show that it is renewed; 60 s suit a gateway
+HOLD_MS = 1200  # so short to show that it is renewed; 60 s suit a gateway
 DEADLINE_S = 0.5
 ATTEMPTS = 6
 UNANSWERED = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -99,7 +99,7 @@ def serve(quota: quota_pb2_grpc.QuotaServiceStub, account: str, tokens: Iterator
 def model(answer: list[str], *, fails_at: int = -1) -> Iterator[tuple[str, int]]:
     """Stand for a model that takes its time, searches the web every other token, and may fail."""
     for number, text in enumerate(answer):
-        time.sleep(0.4)
+        time.sleep(0.5)
         if number == fails_at:
             raise ConnectionError("reset by peer")
         yield text, number // 2

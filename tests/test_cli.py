@@ -252,9 +252,9 @@ def test_places_in_words(client: Command, running: Running) -> None:
 
     start = next(index for index, line in enumerate(lines) if line.startswith("concurrency"))
     assert re.fullmatch(r"calls +█{10}░{4} +75% 3 of 4 *", lines[start + 1])
-    assert re.fullmatch(r"hold +model +since \(CST\) +closes by itself *", lines[start + 2])
-    assert re.fullmatch(r"r0 +GLM-4.7 +2026-07-06 15:00:00 +2026-07-06 16:00:00 *", lines[start + 3])
-    assert start + 6 == len(lines)
+    assert re.fullmatch(r"hold +model +since \(CST\) +closes by itself *", lines[start + 3])
+    assert re.fullmatch(r"r0 +GLM-4.7 +2026-07-06 15:00:00 +2026-07-06 16:00:00 *", lines[start + 4])
+    assert start + 7 == len(lines)
     assert all(len(line) <= 80 for line in lines)
     assert peeked.out.endswith("would charge prompts 1 (weight 1); would be held until 2026-07-06 16:03:00 CST\n")
     assert 3 == refused.status

@@ -43,8 +43,10 @@ def _usage(arguments: argparse.Namespace) -> int:
     console.print(Text(f"{usage.account}: plan {usage.plan} of {usage.catalog.name}"))
     console.print(limits_table(usage.limits) if usage.limits else Text("The plan has no limits."))
     if usage.concurrency:
+        console.print()
         console.print(_concurrency_table(usage.concurrency))
     if usage.holds:
+        console.print()
         console.print(_holds_table(usage.holds[:HOLDS_SHOWN_MAX]))
     if len(usage.holds) > HOLDS_SHOWN_MAX:
         console.print(Text(f"and {len(usage.holds) - HOLDS_SHOWN_MAX} more (--json shows all)"))

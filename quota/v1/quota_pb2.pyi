@@ -15,7 +15,8 @@ was charged and nothing given back:
   NOT_FOUND           Settle, Renew: the id is not known (any more); GetUsage: there is no such account. Do not retry.
   FAILED_PRECONDITION Renew: the hold has ended, or there was none. Do not retry.
   UNIMPLEMENTED       this server does not serve the method. Do not retry.
-  RESOURCE_EXHAUSTED  the message is larger than the server's `message_bytes_max`. Send less at once.
+  RESOURCE_EXHAUSTED  the message is larger than the server's `message_bytes_max`, or more than `rpc_pending_max` calls wait.
+                      Send less at once. (A client calls an answer that is too large for itself so, too; then it was served.)
 These come about on the way, and whether the call was served is not known:
   DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE
                       Send the very same message again, after a backoff: with a request_id it is served once, however often
