@@ -286,9 +286,7 @@ def read_catalog(source: str | Path) -> Catalog:
 
 def account_from(row: tuple[str, str, str, int, int, int, tuple[tuple[str, int], ...]]) -> Account:
     id, catalog, plan, subscribed_at_us, period, expires_at_us, overrides = row
-    return Account(
-        id, catalog, plan, subscribed_at_us // 1000, PERIODS[period], expires_at_us // 1000, dict(overrides)
-    )
+    return Account(id, catalog, plan, subscribed_at_us // 1000, PERIODS[period], expires_at_us // 1000, dict(overrides))
 
 
 def no_account(id: str) -> NotFound:
