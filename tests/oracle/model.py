@@ -296,7 +296,7 @@ class Oracle:
         if bool(pool) == bool(limit_id) or not (limits or pool in inquiry.plan.pools):
             return Invalid("limit_id" if limit_id else "pool")
         if limit_id and micro < 0 and limits[0].window.kind is WindowKind.BUCKET:
-            return Invalid("limit_id")
+            return Invalid("micro")
         adjustment, record, moves = adjusted(inquiry, limits, micro, at)
         self.keep(account, replace(record, last_seen=at), moves)
         return adjustment
