@@ -28,8 +28,11 @@ REFUSALS = (
     "AMOUNT_TOO_LARGE",
     "LIMIT_EXHAUSTED",
     "BURST",
+    "CONCURRENCY",
+    "OVERLOADED",
 )
 IDS = ("fast", "slow", "long", "pine", "stamps")
+IN_FLIGHT = ("flight", "woods")
 SLIDING = (
     ("1h", ""),
     ("5h", ""),
@@ -141,6 +144,30 @@ def plan(dice: Dice, level: int, kinds: dict[str, str]) -> dict[str, Any]:
     if chance(dice, 40) and "pieces" in pools:
         rate = dice.pick(["10/1m", "1/7s", "0.3/1h", "7/13s", "100/1d"])
         found["burst"] = {"id": "pace", "pool": "pieces", "rate": rate, "depth": dice.whole(3, 12)}
+    return found | prompts_and_holds(dice) | ({"concurrency": concurrency(dice)} if chance(dice, 60) else {})
+
+
+def prompts_and_holds(dice: Dice) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if chance(dice, 50):
+        found["calls_per_prompt"] = dice.pick([1, 2, 3, 5])
+    if chance(dice, 60):
+        found["prompt_idle"] = dice.pick(["1s", "30s", "10m", "3h", "1d"])
+    if chance(dice, 30):
+        found["hold_default"] = dice.pick(["1s", "2m", "15m", "1h"])
+    return found
+
+
+def concurrency(dice: Dice) -> list[dict[str, Any]]:
+    """Alternatives of one id need not stand together."""
+    found = []
+    for _ in range(dice.whole(1, 5)):
+        entry: dict[str, Any] = {"id": dice.pick(IN_FLIGHT), "limit": dice.pick([1, 2, 2, 3, 5])}
+        if chance(dice, 40):
+            entry["models"] = dice.pick([["Oak"], ["P*"], ["Oak", "Fir"]])
+        if chance(dice, 40):
+            entry["when"] = dice.pick(["peak", "night", "weekend"])
+        found.append(entry)
     return found
 
 
@@ -160,6 +187,7 @@ def weights(dice: Dice, base: int) -> list[dict[str, Any]]:
 
 def catalog_text(dice: Dice, name: str, zone: str, base: int) -> str:
     """One catalog as JSON, which is YAML too. It has the same plans and limit ids whatever the dice say."""
+    folded = dice.pick([(), ("piece",), ("piece", "sliver"), ("order",), ("piece", "sliver", "order", "crate")])
     kinds = {id: dice.pick(["sliding", "sliding", "cycle", "calendar", "anniversary"]) for id in IDS}
     catalog: dict[str, Any] = {
         "catalog": name,
@@ -184,6 +212,8 @@ def catalog_text(dice: Dice, name: str, zone: str, base: int) -> str:
         },
         "plans": {"bench": plan(dice, 1, kinds), "hall": plan(dice, 3, kinds)},
     }
+    for meter in folded:
+        catalog["meters"][meter]["per_prompt"] = True
     for model in ("Pine", "Fir"):
         if chance(dice, 40):
             catalog["models"][model]["plans"] = members(dice, base)
@@ -195,6 +225,7 @@ def catalog_text(dice: Dice, name: str, zone: str, base: int) -> str:
         catalog["refusals"] = {
             verdict: {"code": f"OWN-{verdict}", "message": f"{verdict} {words}"} for verdict in REFUSALS
         }
+        catalog["refusals"]["CONCURRENCY"]["retry_after"] = dice.pick(["1s", "3s", "1m"])
     if "refusals" in catalog:
         catalog["refusals"]["METER_NOT_IN_PLAN"]["message"] = "no ${meter} until ${next_flush_time}"
     return json.dumps(catalog, indent=1)

@@ -1,42 +1,65 @@
 """Random histories, told to the engine and to both oracles at once: every answer is compared, and all usage after every step.
 
-A step is one request, or one change to an account, a catalog or the clock. What happened is kept as lines of text, so that a failure
-shows the whole history, and a smaller one can be made of it by hand.
+A step is one request, settlement or renewal, or one change to an account, a catalog, the capacity or the clock. What happened is kept
+as lines of text, so that a failure shows the whole history, and a smaller one can be made of it by hand.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
-from drawn_catalogs import DRAWS, ENDPOINTS, MODELS, TOOLS, ZONES, Dice, base_time, catalog_text, chance
-from oracle import Answer, Ask, FullLogs, Invalid
+from drawn_catalogs import DRAWS, ENDPOINTS, IDS, IN_FLIGHT, MODELS, TOOLS, ZONES, Dice, base_time, catalog_text, chance
+from oracle import Answer, Ask, FullLogs, Invalid, Wrong
+from oracle.admissions import REMEMBERED_FOR
 from oracle.wall import DAY, HOUR, SECOND, wall_clock
 from worlds import EngineWorld, OracleWorld
 
+from quota.types import Bounds, Mode, Outcome, Settlement
+
 ACCOUNTS = ("ada", "ben")
+REQUEST_IDS = ("r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10")
+PROMPT_IDS = ("p1", "p2", "p3", "p4", "p5")
+HOLDS_MS = (0, 0, 0, 1, 999, 60_000, 600_000, 3_600_000)
 PACES = (0, 1, 999, 1000, SECOND, 30 * SECOND, 600 * SECOND, HOUR, 5 * HOUR, DAY, 8 * DAY, 40 * DAY)
 PROMISES_KEPT = 20
+ASKS_KEPT = 8
 
 
 class Disagreement(AssertionError):
     """The engine and an oracle do not agree. The message holds the history that led there."""
 
 
+def drawn_bounds(dice: Dice) -> Bounds:
+    """Often so small that they bite."""
+    return Bounds(
+        hold_ms_max=dice.pick([3_600_000, 3_600_000, 600_000, 60_000]),
+        holds_max=dice.pick([1024, 5, 2]),
+        request_ids_max=dice.pick([256, 6, 2]),
+        prompts_max=dice.pick([64, 3, 2]),
+    )
+
+
 class History:
     """One engine, one oracle, one set of full logs, and the time; moved on step by step as the dice say."""
 
-    def __init__(self, dice: Dice) -> None:
+    def __init__(self, dice: Dice, bounds: Bounds | None = None) -> None:
         self.dice = dice
-        self.engine, self.oracle = EngineWorld(), OracleWorld()
+        self.bounds = bounds or drawn_bounds(dice)
+        self.engine, self.oracle = EngineWorld(self.bounds), OracleWorld(self.bounds)
         self.full_logs = FullLogs(self.oracle.oracle)
-        self.lines: list[str] = []
+        self.lines: list[str] = [str(self.bounds)]
         self.verdicts: Counter[str] = Counter()
         self.steps = 0
         self.zones = {"first": dice.pick(ZONES), "second": dice.pick(ZONES)}
         self.base = self.now = base_time(dice, wall_clock(self.zones["first"]))
         self.promises = [self.base]
         """Instants that answers spoke of, in microseconds: good times to be at."""
+        self.asked: list[Ask] = []
+        """The latest requests with an id: good ones to repeat and to settle."""
+        self.settlements: list[tuple[str, str, Outcome, Mapping[str, int] | None]] = []
         for name in self.zones:
             self.change_catalog(name)
         for account in ACCOUNTS:
@@ -50,13 +73,21 @@ class History:
         self.steps += 1
         self.pass_time()
         action = self.dice.whole(1, 100)
-        if action <= 60:
+        if action <= 45:
             self.request(self.ask())
-        elif action <= 75:
+        elif action <= 57:
             self.rush()
-        elif action <= 82:
+        elif action <= 62:
             self.batch()
-        elif action <= 92:
+        elif action <= 78:
+            self.settle()
+        elif action <= 82:
+            self.renew()
+        elif action <= 85:
+            self.adjust()
+        elif action <= 87:
+            self.change_capacity()
+        elif action <= 94:
             self.put_account(self.dice.pick(ACCOUNTS))
         else:
             self.change_catalog(self.dice.pick(list(self.zones)))
@@ -71,48 +102,132 @@ class History:
                 PACES[:9] if self.now - self.base < 400 * DAY else PACES[:7]
             )
         elif way <= 8:
-            self.now = max(self.now - DAY, self.dice.pick(self.promises) + self.dice.pick([-1000, -1, 0, 0, 0, 1000]))
+            self.now = max(
+                self.now - DAY, self.dice.pick(self.promises) + self.dice.pick([-1000, -1, 0, 0, 0, 1, 1000])
+            )
         elif way == 9:
             self.now -= self.dice.pick(PACES[:8])
         else:
             self.now += self.dice.pick(PACES)
 
-    def ask(self) -> Ask:
+    def draws(self, folded: bool) -> dict[str, int] | None:
         dice = self.dice
-        draws = None
-        if chance(dice, 80):
-            amounts = [0, 1, 1, 1, 2, 3, 5, 8, 30, 10**9] if chance(dice, 30) else [1, 1, 2]
-            draws = {meter: dice.pick(amounts) for meter in dice.pick(DRAWS if chance(dice, 30) else DRAWS[:4])}
-        return Ask(
+        if not chance(dice, 80):
+            return None
+        amounts = [0, 1, 1, 1, 2, 3, 5, 8, 30, 10**9] if chance(dice, 30) else [1, 1, 2]
+        if folded and chance(dice, 85):
+            amounts = [0, 1, 1, 1, 1]
+        return {meter: dice.pick(amounts) for meter in dice.pick(DRAWS if chance(dice, 30) else DRAWS[:4])}
+
+    def ask(self) -> Ask:
+        if self.asked and chance(self.dice, 20):
+            return self.asked_again()
+        dice = self.dice
+        request_id = dice.pick(REQUEST_IDS) if chance(dice, 50) else ""
+        prompt_id = dice.pick(PROMPT_IDS) if chance(dice, 40) else ""
+        ask = Ask(
             dice.pick(ACCOUNTS) if chance(dice, 98) else "eve",
             model=dice.pick(MODELS if chance(dice, 20) else MODELS[:4]),
             tool=dice.pick(TOOLS if chance(dice, 10) else TOOLS[:3]),
             endpoint=dice.pick(ENDPOINTS) if chance(dice, 10) else "",
-            draws=draws,
+            draws=self.draws(bool(prompt_id)),
             explain=chance(dice, 30),
+            mode=Mode.RECORD if chance(dice, 8) else Mode.ENFORCE,
+            request_id=request_id,
+            prompt_id=prompt_id,
+            hold_ms=dice.pick(HOLDS_MS) if request_id or chance(dice, 2) else 0,
+            client=dice.pick(["", "laptop"]) if chance(dice, 10) else "",
         )
+        if request_id:
+            self.asked = [*self.asked[-ASKS_KEPT:], ask]
+        return ask
+
+    def asked_again(self) -> Ask:
+        """An earlier request; now and then with the same id and other content."""
+        ask = self.dice.pick(self.asked)
+        other = {
+            "draws": self.draws(bool(ask.prompt_id)), "model": self.dice.pick(MODELS), "client": "phone",
+            "hold_ms": self.dice.pick(HOLDS_MS), "prompt_id": self.dice.pick(PROMPT_IDS), "mode": Mode.RECORD,
+            "endpoint": self.dice.pick(ENDPOINTS), "explain": not ask.explain, "account": self.dice.pick(ACCOUNTS),
+        }  # fmt: skip
+        field = self.dice.pick(list(other))
+        return replace(ask, **{field: other[field]}) if chance(self.dice, 30) else ask
 
     def request(self, ask: Ask) -> None:
-        if chance(self.dice, 15):
-            self.note(f"peek {ask}")
-            self.compare(ask, self.engine.peek(ask, self.now), self.oracle.peek(ask, self.now), charge=False)
+        look = self.full_logs.look(ask, self.now)
+        charge = not chance(self.dice, 15)
+        self.note(f"{'admit' if charge else 'peek'} {ask}")
+        if charge:
+            given, due = self.engine.admit(ask, self.now), self.oracle.admit(ask, self.now)
         else:
-            self.note(f"admit {ask}")
-            self.compare(ask, self.engine.admit(ask, self.now), self.oracle.admit(ask, self.now), charge=True)
+            given, due = self.engine.peek(ask, self.now), self.oracle.peek(ask, self.now)
+        self.compare_answers(ask, look, given, due, charge=charge)
 
     def rush(self) -> None:
         """The same request again and again, a little later each time: logs fill and are merged."""
         ask, pace = self.ask(), self.dice.pick(PACES[:7])
-        for _ in range(self.dice.whole(2, 12)):
+        for i in range(self.dice.whole(2, 12)):
             self.steps += 1
             self.now += self.dice.whole(0, 20) * pace
-            self.request(ask)
+            self.request(replace(ask, request_id=REQUEST_IDS[i % len(REQUEST_IDS)]) if ask.request_id else ask)
 
     def batch(self) -> None:
         asks = [self.ask() for _ in range(self.dice.whole(1, 5))]
         self.note(f"admit_many {asks}")
         for ask, given in zip(asks, self.engine.admit_many(asks, self.now), strict=True):
-            self.compare(ask, given, self.oracle.admit(ask, self.now), charge=True)
+            look = self.full_logs.look(ask, self.now)
+            self.compare_answers(ask, look, given, self.oracle.admit(ask, self.now), charge=True)
+
+    def settle(self) -> None:
+        dice = self.dice
+        if self.settlements and chance(dice, 15):
+            account, request_id, outcome, draws = dice.pick(self.settlements)
+        else:
+            account, request_id, folded = self.id_to_settle()
+            outcome = dice.pick([*[Outcome.COMMIT] * 8, *[Outcome.CANCEL] * 8, Outcome.UNSPECIFIED])
+            draws = self.draws(folded) if outcome is Outcome.COMMIT or chance(dice, 3) else None
+            self.settlements = [*self.settlements[-ASKS_KEPT:], (account, request_id, outcome, draws)]
+        self.note(f"settle {account} {request_id} {outcome!r} {draws}")
+        given = self.engine.settle(account, request_id, outcome, draws, self.now)
+        self.compare(given, self.oracle.settle(account, request_id, outcome, draws, self.now))
+        if isinstance(given, Settlement):
+            self.promise(self.now // 1000, REMEMBERED_FOR)
+            self.full_logs.settle(account, self.oracle.oracle.moves)
+
+    def id_to_settle(self) -> tuple[str, str, bool]:
+        """An account, an id, and whether it is a call of a prompt."""
+        if not self.asked or chance(self.dice, 5):
+            return self.dice.pick(["eve", *ACCOUNTS]), self.dice.pick(REQUEST_IDS), False
+        ask = self.dice.pick(self.asked)
+        return ask.account, ask.request_id, bool(ask.prompt_id)
+
+    def renew(self) -> None:
+        account, request_id, _ = self.id_to_settle()
+        hold_ms = self.dice.pick([0, 1, 1000, 60_000, 600_000, 3_600_000])
+        self.note(f"renew {account} {request_id} {hold_ms}")
+        given = self.engine.renew(account, request_id, hold_ms, self.now)
+        self.compare(given, self.oracle.renew(account, request_id, hold_ms, self.now))
+        if isinstance(given, int):
+            self.promise(given)
+
+    def adjust(self) -> None:
+        dice = self.dice
+        account = dice.pick(ACCOUNTS)
+        where = (
+            {"pool": dice.pick(["pieces", "stamps"])} if chance(dice, 50) else {"limit_id": dice.pick([*IDS, "pace"])}
+        )
+        micro = dice.pick([1, 500_000, 1_000_000, 3_000_000, 50_000_000]) * dice.pick([-1, -1, 1])
+        self.note(f"adjust {account} {micro} {where}")
+        given = self.engine.adjust(account, micro, "drawn", self.now, **where)
+        self.compare(given, self.oracle.adjust(account, micro, "drawn", self.now, **where))
+        if not isinstance(given, Wrong):
+            self.full_logs.adjust(account, self.oracle.oracle.moves)
+
+    def change_capacity(self) -> None:
+        factor_micro = self.dice.pick([0, 250_000, 333_333, 500_000, 999_999, 1_000_000, 1_000_000])
+        self.note(f"capacity {factor_micro}")
+        self.engine.set_capacity(factor_micro)
+        self.oracle.set_capacity(factor_micro)
 
     def put_account(self, id: str) -> None:
         dice = self.dice
@@ -122,10 +237,20 @@ class History:
         if expires_at <= (subscribed_at or (old.subscribed_at if old else self.now)):
             expires_at = 0
         change = {"catalog": dice.pick(list(self.zones)), "plan": dice.pick(["bench", "hall"]), "now": self.now,
-                  "subscribed_at": subscribed_at, "expires_at": expires_at}  # fmt: skip
+                  "subscribed_at": subscribed_at, "expires_at": expires_at, "overrides": self.overrides()}  # fmt: skip
         self.note(f"put {id} {change}")
-        self.engine.put(id, **change)
-        self.oracle.put(id, **change)
+        given, due = self.engine.put(id, **change), self.oracle.put(id, **change)
+        self.compare(given, due)
+        if due is not None and old is None:
+            self.put_account(id)  # Refused for its overrides; the histories need the account.
+
+    def overrides(self) -> dict[str, int]:
+        if not chance(self.dice, 25):
+            return {}
+        ids = [*IDS, "pace", *IN_FLIGHT]
+        units = [0, 1, 3, 10, 10**12]
+        found = {self.dice.pick(ids): self.dice.pick(units) for _ in range(self.dice.whole(1, 3))}
+        return {**found, "nosuch": 1} if chance(self.dice, 5) else found
 
     def change_catalog(self, name: str) -> None:
         text = catalog_text(self.dice, name, self.zones[name], self.base)
@@ -137,42 +262,66 @@ class History:
     def note(self, line: str) -> None:
         self.lines.append(f"at {self.now}: {line}")
 
-    def compare(self, ask: Ask, given: Answer | Invalid, due: Answer | Invalid, *, charge: bool) -> None:
+    def compare(self, given: Any, due: Any) -> None:
         if given != due:
             self.fail(differences(given, due))
-        if isinstance(given, Invalid):
-            self.verdicts["INVALID"] += 1
+        self.verdicts[in_words(given)] += 1
+
+    def compare_answers(self, ask: Ask, look, given: Answer | Wrong, due: Answer | Wrong, *, charge: bool) -> None:
+        self.compare(given, due)
+        if isinstance(given, Wrong):
             return
-        self.verdicts[given.verdict.name] += 1
         if given.resets_at_ms is not None:
             self.promise(given.resets_at_ms)
-        if ask.account in self.oracle.oracle.subscribers:
-            try:
-                self.full_logs.follow(ask, self.now, given, charge=charge)
-            except AssertionError as error:
-                self.fail(f"full log: {error}")
+        if given.hold_expires_at_ms is not None:
+            self.promise(given.hold_expires_at_ms)
+        if given.allowed and charge:
+            self.promise_ends(ask, given)
+        try:
+            self.full_logs.follow(look, given, charge=charge)
+        except AssertionError as error:
+            self.fail(f"full log: {error}")
+
+    def promise_ends(self, ask: Ask, given: Answer) -> None:
+        """When an id is forgotten, and when a prompt dies."""
+        oracle = self.oracle.oracle
+        if ask.request_id and chance(self.dice, 30):
+            self.promise(given.hold_expires_at_ms or oracle.account_now(ask.account, self.now) // 1000, REMEMBERED_FOR)
+        if ask.prompt_id and chance(self.dice, 30):
+            inquiry = oracle.inquiry(ask)
+            if inquiry.prompt is not None:
+                self.promise(0, inquiry.prompt.dies_at(inquiry.plan) - 1)
 
     def compare_usage(self) -> None:
         for account in ACCOUNTS:
             given, due = self.engine.usage(account, self.now), self.oracle.usage(account, self.now)
             if given != due:
-                self.fail(f"usage of {account}:\n  engine {given}\n  oracle {due}")
-            for state in given:
+                self.fail(f"usage of {account}:\n{differences(given, due)}")
+            for state in given.limits:
                 if state.resets_at_ms is not None and chance(self.dice, 10):
                     self.promise(self.dice.pick([state.resets_at_ms, state.full_at_ms]))
+        if self.engine.forgotten() != self.oracle.forgotten():
+            self.fail(f"forgotten: engine {self.engine.forgotten()}, oracle {self.oracle.forgotten()}")
 
-    def promise(self, at_ms: int) -> None:
-        self.promises = [*self.promises[-PROMISES_KEPT:], at_ms * 1000]
+    def promise(self, at_ms: int, later: int = 0) -> None:
+        self.promises = [*self.promises[-PROMISES_KEPT:], at_ms * 1000 + later]
 
     def fail(self, what: str) -> None:
         raise Disagreement("\n".join([*self.lines, what]))
 
 
-def differences(given: Answer | Invalid, due: Answer | Invalid) -> str:
-    if isinstance(given, Invalid) or isinstance(due, Invalid):
+def in_words(given: Any) -> str:
+    """What the campaign counts it as."""
+    if isinstance(given, Answer):
+        return given.verdict.name
+    return f"INVALID {given.field}" if isinstance(given, Invalid) else type(given).__name__
+
+
+def differences(given: Any, due: Any) -> str:
+    if type(given) is not type(due) or not is_dataclass(given):
         return f"  engine {given}\n  oracle {due}"
     return "\n".join(
         f"  {field.name}: engine {getattr(given, field.name)}, oracle {getattr(due, field.name)}"
-        for field in fields(Answer)
+        for field in fields(given)
         if getattr(given, field.name) != getattr(due, field.name)
     )

@@ -151,16 +151,17 @@ def settlement_content(outcome: Outcome, draws: Mapping[str, int]) -> tuple[Any,
 
 
 def adjusted(inquiry: Inquiry, limits: list[Limit], micro: int, now: int) -> tuple[Adjustment, Record, list[Move]]:
-    """Above 0 is taken, now and past the limit; below 0 is given back, as far as it still counts. Buckets give nothing back."""
+    """Above 0 is taken, now and past the limit; below 0 is given back, as far as it still counts. Buckets are passed over then."""
     slots, moves = dict(inquiry.subscriber.record.slots), []
     for limit in limits:
         slot, window, given = (limit.id, limit.window.kind), inquiry.window(limit), 0
         if micro > 0:
             slots[slot] = window.charged(slots.get(slot), micro, now)
-        elif limit.window.kind is not WindowKind.BUCKET:
+        elif limit.window.kind is WindowKind.BUCKET:
+            continue
+        else:
             slots[slot], given = window.given_back(slots.get(slot), -micro, now)
         moves.append(Move(limit, limit.pool, window, now, max(0, -micro), given, max(0, micro)))
-    moved = [move for move in moves if move.ahead or move.given]
-    states = tuple(inquiry.limit_state(it.limit, now, slots[it.limit.id, it.limit.window.kind]) for it in moved)
-    adjustment = Adjustment({it.limit.id: it.ahead - it.given for it in moved}, states)
-    return adjustment, replace(inquiry.subscriber.record, slots=slots), moved
+    states = tuple(inquiry.limit_state(it.limit, now, slots[it.limit.id, it.limit.window.kind]) for it in moves)
+    adjustment = Adjustment({it.limit.id: it.ahead - it.given for it in moves}, states)
+    return adjustment, replace(inquiry.subscriber.record, slots=slots), moves
