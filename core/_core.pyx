@@ -43,7 +43,7 @@ from record cimport (
 )
 from rules cimport (
     CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, concurrency_t, in_flight_t, limit_t,
-    member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_t,
+    member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
 )
 from settle cimport renew, settle, settled_t
 from side cimport (
@@ -84,4 +84,5 @@ include "usage.pyx"
 include "blob.pyx"
 include "check.pyx"
 include "ledger.pyx"
+include "line.pyx"
 include "gate.pyx"

@@ -14,10 +14,10 @@ from prompt cimport prompt_open, prompt_t
 from record cimport record_log, record_slot_after, record_t
 from rules cimport (
     LIMITS_MAX, POOLS_MAX, bit_has, limit_t, members_has, meter_t, model_t, model_weight, plan_t, rules_model, rules_t,
-    sooner,
+    sooner, weight_memo_t,
 )
 from side cimport OVERRIDES_MAX, override_t, side_override, side_prompt, side_t
-from window cimport NEVER, seen_t, slot_t, window_fit, window_t
+from window cimport NEVER, seen_t, slot_t, window_fit, window_has_room, window_t
 
 cdef enum verdict_t:                # as quota.types.Verdict; the order is the order of precedence
     ALLOWED = 1
@@ -65,6 +65,8 @@ cdef struct resolved_t:             # what the names of a request mean under one
     int32_t tool
     int32_t meter                   # of the first draw
     flaw_t flaw                     # first in order of precedence, the plan's pools apart; ALLOWED: none
+    const plan_t* plan              # that `limits` is for; NULL: none yet
+    uint64_t limits                 # mask of the plan's limits that the request counts against
 
 cdef struct request_t:
     resolved_t resolved             # kept for the next time: a ready request is asked again and again
@@ -162,14 +164,13 @@ cdef inline flaw_t names_flaw(const rules_t* rules, const request_t* request, co
 
 
 cdef inline void request_resolve(request_t* self, const rules_t* rules) noexcept nogil:
-    """Look every name up, unless that was done for these rules already."""
+    """Look every name up."""
     cdef resolved_t* resolved = &self.resolved
-    if resolved.serial == rules.serial:
-        return
     resolved.model = rules_model(rules, self.model) if self.model.size else NAME_ABSENT
     resolved.tool = names_get(&rules.tools, self.tool) if self.tool.size else NAME_ABSENT
     resolved.meter = draw_meter(rules, self, 0)
     resolved.flaw = names_flaw(rules, self, resolved)
+    resolved.plan = NULL
     resolved.serial = rules.serial
 
 
@@ -178,7 +179,8 @@ cdef inline flaw_t ask_names(ask_t* self, request_t* request) noexcept nogil:
     cdef const rules_t* rules = self.rules
     cdef flaw_t flaw
     cdef int i
-    request_resolve(request, rules)
+    if request.resolved.serial != rules.serial:
+        request_resolve(request, rules)
     self.model = request.resolved.model
     self.tool = request.resolved.tool
     flaw = request.resolved.flaw
@@ -186,22 +188,26 @@ cdef inline flaw_t ask_names(ask_t* self, request_t* request) noexcept nogil:
     self.weighted = False
     if flaw.verdict != ALLOWED:
         return flaw
-    for i in range(self.draw_count):
-        self.meter_index[i] = request.resolved.meter if i == 0 else draw_meter(rules, request, i)
-        self.meters[i] = &rules.meter_at[self.meter_index[i]]
-        self.amounts[i] = request.draws[i].amount if request.draw_count else 1
-        self.weighted = self.weighted or self.meters[i].weighted
-        if self.meters[i].pools & ~self.plan.pools and flaw.verdict == ALLOWED:
-            flaw.verdict, flaw.rule = METER_NOT_IN_PLAN, self.meters[i].rule
+    ask_draw(self, 0, request.resolved.meter, request.draws[0].amount if request.draw_count else 1, &flaw)
+    for i in range(1, request.draw_count):
+        ask_draw(self, i, draw_meter(rules, request, i), request.draws[i].amount, &flaw)
     return flaw
 
 
+cdef inline void ask_draw(ask_t* self, int i, int32_t meter, uint64_t amount, flaw_t* flaw) noexcept nogil:
+    """Take in one draw; the first on a pool that the plan lacks is a flaw."""
+    self.meter_index[i] = meter
+    self.meters[i] = &self.rules.meter_at[meter]
+    self.amounts[i] = amount
+    self.weighted = self.weighted or self.meters[i].weighted
+    if self.meters[i].pools & ~self.plan.pools and flaw.verdict == ALLOWED:
+        flaw.verdict, flaw.rule = METER_NOT_IN_PLAN, self.meters[i].rule
+
+
 cdef inline void ask_fold(ask_t* self, const request_t* request) noexcept nogil:
-    """Which draws fold into the request's prompt, and whether that is open. All names must have been resolved."""
+    """Which draws fold into the request's prompt, and whether that is open. It has one; all names must have been resolved."""
     cdef int i
     self.folded_pools = 0
-    if not request.has_prompt:
-        return
     for i in range(self.draw_count):
         if self.meters[i].per_prompt:
             self.folded |= <uint32_t>1 << i
@@ -260,35 +266,75 @@ cdef inline ratio_t ask_weight(const ask_t* self, int64_t now, int64_t* next) no
     return one
 
 
+cdef inline ratio_t ask_weight_now(const ask_t* self) noexcept nogil:
+    """The weight at the moment of the decision, which is mostly that of the decision before."""
+    cdef weight_memo_t* memo
+    cdef int64_t next = NEVER
+    if not self.weighted or self.model < 0 or self.rules.models[self.model].by_tool:
+        return ask_weight(self, self.seen.now, NULL)
+    memo = self.rules.models[self.model].memo
+    if not memo.since <= self.seen.now < memo.until:
+        memo.value = ask_weight(self, self.seen.now, &next)
+        memo.since, memo.until = self.seen.now, next
+    return memo.value
+
+
 # ---- Limits ----
 
-cdef inline void ask_touch(ask_t* self, const record_t* record) noexcept nogil:
-    """Find the limits that the draws count against, in plan order, and what the record holds under them."""
+cdef inline uint64_t ask_limits(const ask_t* self) noexcept nogil:
+    """Mask of the plan's limits that the draws count against."""
+    cdef uint64_t limits = 0, left
     cdef const limit_t* limit
-    cdef touched_t* touched
-    cdef uint64_t limits = 0
-    cdef int i, j
-    self.touched_count = 0
+    cdef int i
     for i in range(self.draw_count):
         limits |= self.plan.by_meter[self.meter_index[i]]
-    while limits:
-        j = ctz(limits)
-        limits &= limits - 1
-        limit = &self.plan.limits[j]
+    left = limits
+    while left:
+        i = ctz(left)
+        left &= left - 1
+        limit = &self.plan.limits[i]
         if limit.narrowed and not (bit_has(limit.models, self.model) and bit_has(limit.tools, self.tool)):
-            continue
-        touched = &self.touched[self.touched_count]
-        touched.limit = limit
-        touched.window = &limit.window
-        touched.draws = 1
-        if self.draw_count > 1:
-            touched.draws = 0
-            for i in range(self.draw_count):
-                touched.draws |= <uint32_t>((self.plan.by_meter[self.meter_index[i]] >> j) & 1) << i
-        self.touched_count += 1
+            limits &= ~(<uint64_t>1 << i)
+    return limits
+
+
+cdef inline uint32_t limit_draws(const ask_t* self, int limit) noexcept nogil:
+    """Mask of the draws that it counts."""
+    cdef uint32_t draws = 0
+    cdef int i
+    for i in range(self.draw_count):
+        draws |= <uint32_t>((self.plan.by_meter[self.meter_index[i]] >> limit) & 1) << i
+    return draws
+
+
+cdef inline void ask_touch(ask_t* self, const record_t* record, uint64_t limits) noexcept nogil:
+    """List the limits of the mask, in plan order, with what the record holds under them. Where there is one draw, and its cost is
+    known, each costs that."""
+    cdef touched_t* touched = &self.touched[0]
+    cdef int i, place = 0
+    while limits:
+        i = ctz(limits)
+        limits &= limits - 1
+        touched.limit = &self.plan.limits[i]
+        touched.window = &touched.limit.window
+        touched.draws = 1 if self.draw_count == 1 else limit_draws(self, i)
+        touched.refuses = touched.skips = False
+        touched.cost = self.costs[0]
+        touched.folded = 0
+        touched.slot = record_slot_after(record, touched.limit.key, &place)
+        touched.log = record_log(record, touched.slot) if touched.slot != NULL else NULL
+        touched += 1
+    self.touched_count = <int>(touched - &self.touched[0])
     if self.side != NULL and self.side.override_count:
         ask_override(self)
-    ask_find(self, record)
+
+
+cdef inline void ask_touch_request(ask_t* self, const record_t* record, request_t* request) noexcept nogil:
+    """Likewise for a request, which keeps the mask for the next time."""
+    if request.resolved.plan != self.plan:
+        request.resolved.limits = ask_limits(self)
+        request.resolved.plan = self.plan
+    ask_touch(self, record, request.resolved.limits)
 
 
 cdef inline void ask_override(ask_t* self) noexcept nogil:
@@ -306,7 +352,7 @@ cdef inline void ask_override(ask_t* self) noexcept nogil:
 
 
 cdef inline void ask_find(ask_t* self, const record_t* record) noexcept nogil:
-    """Point at the slots of `record`; again after it was remade."""
+    """Point at the slots of a record that was remade."""
     cdef touched_t* touched
     cdef int j, place = 0
     for j in range(self.touched_count):
@@ -320,3 +366,8 @@ cdef inline int64_t touched_fit(const touched_t* self, const seen_t* seen, int64
     if self.skips:
         return start
     return window_fit(self.window, seen, self.slot, self.log, max(self.cost, <int64_t>1), start)
+
+
+cdef inline bint touched_refuses(const touched_t* self, const seen_t* seen) noexcept nogil:
+    """Whether the limit has no room now."""
+    return not self.skips and not window_has_room(self.window, seen, self.slot, self.log, max(self.cost, <int64_t>1))

@@ -1,5 +1,9 @@
 """Records to blobs and back, where label numbers and names meet."""
 
+cdef enum:
+    PARTS_MAX = 255                 # of an admission, of each kind
+
+
 cdef uint8_t* encode_record(const record_t* record, Catalogs catalogs, uint64_t tag, uint64_t* size) noexcept nogil:
     """A record as a blob, the caller's to free; NULL without memory. With the mutex held: the side is shared."""
     cdef writer_t writer
@@ -140,19 +144,19 @@ cdef bint read_admission(side_t* side, reader_t* reader, Catalogs catalogs, pthr
     catalog, version = read_name(reader), read_name(reader)
     head.plan, head.model, head.tool = (
         read_label(reader, catalogs.labels), read_label(reader, catalogs.labels), read_label(reader, catalogs.labels))
-    count = read_varint(reader)
-    for _i in range(<int>min(count, 255)):
+    drawn_count = read_varint(reader)
+    for _i in range(<int>min(drawn_count, PARTS_MAX)):
         drawn.append((
             read_label(reader, catalogs.labels), read_byte(reader), read_label(reader, catalogs.labels), read_byte(reader),
             read_varint(reader), read_varint(reader),
         ))
-    count = max(count, read_varint(reader))
-    for _i in range(<int>min(count, 255)):
-        if reader.at == reader.end:
-            break
+    moved_count = read_varint(reader)
+    for _i in range(<int>min(moved_count, PARTS_MAX)):
         moved.append((read_label(reader, catalogs.labels), read_byte(reader), read_varint(reader)))
     name.at, name.size = id.at, <uint32_t>(id.end - id.at)
-    if reader.bad or reader.at != reader.end or count > 255 or not 0 < name.size <= ID_BYTES_MAX or head.weight_den <= 0:
+    if reader.bad or reader.at != reader.end or max(drawn_count, moved_count) > PARTS_MAX:
+        return False
+    if not 0 < name.size <= ID_BYTES_MAX or head.weight_den <= 0:
         return False
     head.version = catalogs.version_number(catalog, version, mutex)
     admission = admission_new(name, request_id_hash(name), <int>len(drawn), <int>len(moved))

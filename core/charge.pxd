@@ -35,17 +35,9 @@ cdef struct terms_t:                # what decisions are made under
 
 # ---- Room in the record ----
 
-cdef inline bint ask_fits_record(const ask_t* ask) noexcept nogil:
-    """Whether everything that will be charged has a slot, and every log a free entry."""
-    cdef const touched_t* touched
-    cdef int j
-    for j in range(ask.touched_count):
-        touched = &ask.touched[j]
-        if touched.cost and (touched.slot == NULL or (
-            touched.window.kind == SLIDING and touched.slot.count == touched.slot.room
-        )):
-            return False
-    return True
+cdef inline bint touched_fits(const touched_t* self) noexcept nogil:
+    """Whether the limit has a slot, and its log a free entry: then charging it needs no more memory."""
+    return self.slot != NULL and (self.window.kind != SLIDING or self.slot.count < self.slot.room)
 
 
 cdef inline bint ask_reserve(ask_t* ask, record_t** where) noexcept nogil:
@@ -55,8 +47,6 @@ cdef inline bint ask_reserve(ask_t* ask, record_t** where) noexcept nogil:
     cdef record_t* remade
     cdef int j, count = 0
     cdef bint grows = False
-    if ask_fits_record(ask):
-        return True
     for j in range(ask.touched_count):
         touched = &ask.touched[j]
         if touched.cost == 0:
@@ -210,16 +200,17 @@ cdef inline void side_remember(
 
 
 cdef inline int ask_charge(
-    ask_t* ask, record_t** where, const request_t* request, answer_t* answer, const terms_t* terms, ratio_t weight, bint keep
+    ask_t* ask, record_t** where, const request_t* request, answer_t* answer, const terms_t* terms, ratio_t weight, bint fits, bint keep
 ) noexcept nogil:
-    """The request passes: draw on each limit. With `keep` what it leaves at the record's side is kept too."""
+    """The request passes: draw on each limit. `fits`: the record has room for it. With `keep` what it leaves at the record's side is
+    kept too."""
     cdef touched_t* touched
     cdef admission_t* admission = NULL
     cdef bint remembers = keep and (request.id.size or ask.calls)
     cdef int j
     if remembers and not side_prepare(where[0], ask, request, &admission):
         return NO_MEMORY
-    if not ask_reserve(ask, where):
+    if not fits and not ask_reserve(ask, where):
         free(admission)
         return NO_MEMORY
     for j in range(ask.touched_count):

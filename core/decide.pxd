@@ -19,11 +19,11 @@ from answer cimport (
 from ask cimport (
     ACCOUNT_INACTIVE, ALLOWED, AMOUNT_TOO_LARGE, BURST, CONCURRENCY, LIMIT_EXHAUSTED, METER_NOT_IN_PLAN, MODEL_NONE, MODEL_NOT_IN_PLAN,
     MODEL_UNKNOWN_LABEL, OVERLOADED, RULE_EXPIRES_AT, RULE_HOLDS, RULE_SUBSCRIBED_AT, SUBSCRIPTION_EXPIRED, ask_fold, ask_has_model,
-    ask_lack, ask_names, ask_t, ask_touch, ask_weight, flaw_t, request_t, touched_fit, touched_t,
+    ask_lack, ask_names, ask_t, ask_touch_request, ask_weight_now, flaw_t, request_t, touched_fit, touched_refuses, touched_t,
 )
-from charge cimport ask_charge, terms_t
+from charge cimport ask_charge, terms_t, touched_fits
 from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t, in_flight_touches
-from price cimport ask_price
+from price cimport price_draws, price_limits
 from record cimport record_t
 from rules cimport limit_t, rules_model_of, rules_plan
 from side cimport side_find, side_holds_open
@@ -156,7 +156,7 @@ cdef inline void answer_again(
             answer.charges[answer.charge_count].micro = admission_moved(admission)[i].micro
             answer.charge_count += 1
     if request.explain and ask_names(ask, request).verdict == ALLOWED:
-        ask_touch(ask, record)
+        ask_touch_request(ask, record, request)
         answer_states(answer, ask, True)
 
 
@@ -211,13 +211,13 @@ cdef inline int decide(
     names = ask_names(&ask, request)
     answer.model = model_label(&ask, request)
     flaw = ask_flaw(&ask, record, names)
-    if names.verdict == ALLOWED:
+    if names.verdict == ALLOWED and request.has_prompt:
         ask_fold(&ask, request)
-        ask_touch(&ask, record)
     if flaw.verdict != ALLOWED:
         answer.verdict = flaw.verdict
         answer.rule = flaw.rule
         if names.verdict == ALLOWED and flaw.verdict != SUBSCRIPTION_EXPIRED:
+            ask_touch_request(&ask, record, request)
             answer_wait(answer, wait_search(&ask, max(ask.seen.now, record.subscribed_at)).until, record)
         return DECIDED
     return decide_amounts(&ask, terms, where, request, answer, keep)
@@ -227,21 +227,27 @@ cdef inline int decide_amounts(
     ask_t* ask, const terms_t* terms, record_t** where, request_t* request, answer_t* answer, bint keep
 ) noexcept nogil:
     """Nothing refuses the request itself: what is left are amounts, and places in flight."""
-    cdef ratio_t weight = ask_weight(ask, ask.seen.now, NULL)
-    cdef bint refuses = False
+    cdef ratio_t weight = ask_weight_now(ask)
+    cdef touched_t* touched
+    cdef bint refuses = False, fits = True
     cdef int64_t hold
     cdef int j
     if ask.calls:
         answer.past_draw = ask_misfit(ask)
         if answer.past_draw >= 0:
             return PROMPT_AMOUNT
-    answer.past_draw = ask_price(ask, weight, ask.seen.now)
+    answer.past_draw = price_draws(ask, weight)
     if answer.past_draw >= 0:
         return PAST_RANGE
-    answer.weight_micro = weight.num * MICRO // weight.den
+    ask_touch_request(ask, where[0], request)
+    if ask.draw_count > 1 or ask.folded:
+        price_limits(ask, ask.seen.now)
+    answer.weight_micro = weight.num * MICRO if weight.den == 1 else weight.num * MICRO // weight.den
     for j in range(ask.touched_count):
-        ask.touched[j].refuses = touched_fit(&ask.touched[j], &ask.seen, ask.seen.now) != ask.seen.now
-        refuses = refuses or ask.touched[j].refuses
+        touched = &ask.touched[j]
+        fits = fits and touched_fits(touched)
+        if touched_refuses(touched, &ask.seen):
+            touched.refuses = refuses = True
     if refuses and not request.records:
         ask_refuse(ask, where[0], answer, request.explain)
         return DECIDED
@@ -251,4 +257,4 @@ cdef inline int decide_amounts(
             if not request.records and ask_refuse_hold(ask, terms, answer, request.explain):
                 return DECIDED
             answer.hold_until = ask.seen.now + hold
-    return ask_charge(ask, where, request, answer, terms, weight, keep)
+    return ask_charge(ask, where, request, answer, terms, weight, fits, keep)

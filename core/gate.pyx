@@ -24,14 +24,29 @@ cdef class Gate:
     """Decide for whoever asks. `now_ms` is Unix time; left out, `clock` is asked, whose `now_us()` gives microseconds."""
 
     cdef readonly Ledger ledger
-    cdef public object clock
+    cdef object _clock
+    cdef Line _line                 # the clock's, if it has one
 
     def __init__(self, clock, bytes hash_key not None):
         self.clock = clock
         self.ledger = Ledger(hash_key)
 
-    cdef int64_t now_us(self, object now_ms) except -1:
-        return self.clock.now_us() if now_ms is None else time_us(now_ms)
+    @property
+    def clock(self):
+        return self._clock
+
+    @clock.setter
+    def clock(self, clock):
+        self._clock = clock
+        self._line = getattr(clock, "line", None)
+
+    cpdef int64_t now_us(self, object now_ms) except -1:
+        """`now_ms` as the core's microseconds; None asks the clock. Raises InvalidArgument."""
+        cdef int64_t now
+        if now_ms is not None:
+            return time_us(now_ms)
+        now = self._line.now_us() if self._line is not None else 0
+        return now if now else self._clock.now_us()
 
     def admit(self, Request request not None, *, now_ms=None):
         """Decide and, if allowed, charge. A refusal is a Decision too. Raises InvalidArgument for a draw of more than 10^12 units."""

@@ -12,11 +12,10 @@ from ask cimport ask_t, touched_t
 from prompt cimport prompt_paid
 
 
-cdef inline int ask_price(ask_t* self, ratio_t weight, int64_t now) noexcept nogil:
-    """Cost every draw and every touched limit. The first draw past its range, or -1; it then costs INT64_MAX."""
+cdef inline int price_draws(ask_t* self, ratio_t weight) noexcept nogil:
+    """Cost every draw. The first past its range, or -1; it then costs INT64_MAX."""
     cdef ratio_t one
-    cdef touched_t* touched
-    cdef int i, j, past = -1
+    cdef int i, past = -1
     one.num = one.den = 1
     for i in range(self.draw_count):
         self.costs[i] = amount_cost(
@@ -24,14 +23,23 @@ cdef inline int ask_price(ask_t* self, ratio_t weight, int64_t now) noexcept nog
         if self.costs[i] < 0:
             self.costs[i] = INT64_MAX
             past = i if past < 0 else past
+    return past
+
+
+cdef inline void price_limits(ask_t* self, int64_t now) noexcept nogil:
+    """Cost every touched limit; the draws have been."""
+    cdef int j
     if self.folded:
         price_folded(self, now)
-        return past
+        return
     for j in range(self.touched_count):
-        touched = &self.touched[j]
-        touched.skips = False
-        touched.folded = 0
-        touched.cost = self.costs[0] if self.draw_count == 1 else draws_cost(self, touched.draws)
+        self.touched[j].cost = self.costs[0] if self.draw_count == 1 else draws_cost(self, self.touched[j].draws)
+
+
+cdef inline int ask_price(ask_t* self, ratio_t weight, int64_t now) noexcept nogil:
+    """Cost every draw and every touched limit. The first draw past its range, or -1."""
+    cdef int past = price_draws(self, weight)
+    price_limits(self, now)
     return past
 
 

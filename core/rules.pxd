@@ -1,6 +1,7 @@
 # cython: cdivision=True
 """Rules: one version of a catalog as the core decides by it. Built once (rules.pyx), then never changed, so that whoever holds a
-version may read it without a lock; a new version is a new object.
+version may read it without a lock; a new version is a new object. (A model's weight of the moment is noted for the next decision, under the
+ledger's mutex.)
 
 Names are resolved to indices, sets to bit masks (pools 32, meters and endpoints 64) or bit sets (models, tools), moments to
 microseconds. A `label` is the ledger's number for a name that outlives any catalog version: of a limit, a plan, a rule, a model.
@@ -37,11 +38,18 @@ cdef struct weight_t:
     int64_t since
     int64_t until
 
+cdef struct weight_memo_t:          # the weight last found, and while it holds
+    int64_t since                   # above `until`: none yet
+    int64_t until
+    ratio_t value
+
 cdef struct model_t:
     uint16_t label                  # of its name
     uint16_t rule                   # of "models.NAME"
     int weight_count
     weight_t* weights               # the first that matches holds
+    bint by_tool                    # some of them only for some tools
+    weight_memo_t* memo             # the one thing that changes: whoever decides holds the ledger's mutex
     members_t members
 
 cdef struct meter_t:

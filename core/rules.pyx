@@ -175,6 +175,9 @@ cdef class Rules:
                 weight.schedule = entry.schedule
                 weight.tools = self.bits(entry.tools, <int>len(spec.tools))
                 weight.since, weight.until = entry.from_us, end_of(entry.until_us)
+                model.by_tool = model.by_tool or entry.tools is not None
+            model.memo = <weight_memo_t*>self.take(1, sizeof(weight_memo_t))
+            model.memo.since = NEVER
         return 0
 
     cdef int build_meters(self, object spec, Labels labels) except -1:

@@ -17,7 +17,7 @@ from amounts cimport amount_add, ctz, ratio_t
 from answer cimport (
     CONFLICT, DECIDED, HOLD_ENDED, METER_ABSENT, NOT_KNOWN, NO_MEMORY, PAST_RANGE, PROMPT_AMOUNT,
 )
-from ask cimport ask_t, ask_touch, request_t
+from ask cimport ask_limits, ask_t, ask_touch, request_t
 from change cimport change_charge, change_place, change_t, changes_reserve
 from charge cimport moved_note, terms_t
 from decide cimport ask_misfit
@@ -145,7 +145,8 @@ cdef inline int settling_ask(settling_t* self, ask_t* ask, const request_t* requ
     settled.past_draw = ask_misfit(ask)
     if settled.past_draw >= 0:
         return PROMPT_AMOUNT
-    ask_touch(ask, record)
+    ask.costs[0] = 0
+    ask_touch(ask, record, ask_limits(ask))
     return DECIDED
 
 

@@ -13,7 +13,7 @@ a refused request leaves no trace. What is used never grows by waiting; hence "t
 
 A running period keeps the end it was opened with, whatever the catalog or the anchor says later: an end promised is kept.
 """
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t
 
 from amounts cimport MICRO, amount_add, ceil_div, i128
 from log cimport entry_t, log_append, log_drop, log_expired
@@ -150,6 +150,13 @@ cdef inline int64_t bucket_used(const window_t* self, const slot_t* slot, int64_
     return <int64_t>ceil_div(<i128>(end - now) * <i128>self.rate_num + <i128>fraction, <i128>self.rate_den)
 
 
+cdef inline bint bucket_has_room(const window_t* self, const slot_t* slot, int64_t cost, int64_t now) noexcept nogil:
+    """Whether what is in it now, and `cost`, are within its depth."""
+    cdef int64_t fraction
+    cdef int64_t end = bucket_empty(self, slot, &fraction)
+    return <i128>(end - now) * <i128>self.rate_num + <i128>fraction <= <i128>(self.limit - cost) * <i128>self.rate_den
+
+
 cdef inline void bucket_charge(const window_t* self, slot_t* slot, int64_t cost, int64_t now) noexcept nogil:
     cdef int64_t fraction
     cdef int64_t end = bucket_empty(self, slot, &fraction)
@@ -158,6 +165,10 @@ cdef inline void bucket_charge(const window_t* self, slot_t* slot, int64_t cost,
         end = now
         fraction = 0
     ahead = <i128>cost * <i128>self.rate_den + <i128>fraction
+    if ahead <= <i128>INT64_MAX:    # nearly always, and a 64-bit division is a fifth of the price
+        slot.end = end + <int64_t>ahead // self.rate_num
+        slot.used = <int64_t>ahead % self.rate_num
+        return
     slot.end = end + <int64_t>(ahead // <i128>self.rate_num)
     slot.used = <int64_t>(ahead % <i128>self.rate_num)
 
@@ -194,17 +205,19 @@ cdef inline int64_t window_fit(
     return max(start, slot.end)
 
 
-cdef inline void window_charge(const window_t* self, const seen_t* seen, slot_t* slot, entry_t* log, int64_t cost) noexcept nogil:
-    """Draw `cost` > 0 now, fitting or not. A sliding log must have `sliding_room`."""
-    if self.kind == SLIDING:
-        sliding_charge(self, seen, slot, log, cost)
-        return
+cdef inline bint window_has_room(const window_t* self, const seen_t* seen, const slot_t* slot, const entry_t* log, int64_t cost) noexcept nogil:
+    """Whether `cost` fits now."""
+    if cost > self.limit:
+        return False
+    if slot == NULL:
+        return True
     if self.kind == BUCKET:
-        bucket_charge(self, slot, cost, seen.now)
-        return
-    if seen.now < slot.end:
-        slot.used = amount_add(slot.used, cost)
-        return
+        return bucket_has_room(self, slot, cost, seen.now)
+    return slot.used <= self.limit - cost or window_used(self, seen, slot, log) <= self.limit - cost
+
+
+cdef inline void period_open(const window_t* self, const seen_t* seen, slot_t* slot, int64_t cost) noexcept nogil:
+    """Begin a period, or a cycle, with its first draw."""
     slot.used = cost
     if self.kind == CYCLE:
         slot.end = seen.now + self.length
@@ -213,6 +226,18 @@ cdef inline void window_charge(const window_t* self, const seen_t* seen, slot_t*
             seen.zone,
             self.anchor if self.kind == CALENDAR else zone_local(seen.zone, seen.subscribed_at),
             self.length, self.months, seen.now)
+
+
+cdef inline void window_charge(const window_t* self, const seen_t* seen, slot_t* slot, entry_t* log, int64_t cost) noexcept nogil:
+    """Draw `cost` > 0 now, fitting or not. A sliding log must have `sliding_room`."""
+    if self.kind == SLIDING:
+        sliding_charge(self, seen, slot, log, cost)
+    elif self.kind == BUCKET:
+        bucket_charge(self, slot, cost, seen.now)
+    elif seen.now < slot.end:
+        slot.used = amount_add(slot.used, cost)
+    else:
+        period_open(self, seen, slot, cost)
 
 
 cdef inline void window_times(

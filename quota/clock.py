@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from quota._core import Line
 from quota.errors import FailedPrecondition
 
 COMPARE_EVERY_NS = 1_000_000_000
@@ -60,8 +61,9 @@ class Clock:
         self._epoch_ns = self._wall_ns()
         self._slew_ns = 0
         self._compare_at_ns = self._boot_ns + COMPARE_EVERY_NS
-        # While nothing is being made up, (since, until, offset) answers without the lock where since <= boot < until.
-        self._steady = (self._boot_ns, self._compare_at_ns, self._epoch_ns - self._boot_ns)
+        self.line = Line(self._boottime_ns)
+        """Answers without the lock while nothing is being made up."""
+        self.line.lay(self._boot_ns, self._compare_at_ns, self._epoch_ns - self._boot_ns)
         self._step_ns = 0
         self._alarms_count = 0
 
@@ -72,10 +74,9 @@ class Clock:
 
     def now_us(self) -> int:
         """Return the time, in Unix microseconds."""
-        since_ns, until_ns, offset_ns = self._steady
-        boot_ns = self._boottime_ns()
-        if since_ns <= boot_ns < until_ns:
-            return (boot_ns + offset_ns) // 1000
+        now_us = self.line.now_us()
+        if now_us:
+            return now_us
         with self._lock:
             return self._advance() // 1000
 
@@ -107,7 +108,7 @@ class Clock:
     def _advance(self, compare: bool = False) -> int:
         """Move the line's beginning to now, compare if due or asked, return the time in ns. The lock must be held."""
         # Readers without the lock are turned away before the boot time is read: none can be ahead of what follows.
-        self._steady = (0, 0, 0)
+        self.line.lay(0, 0, 0)
         boot_ns = self._boottime_ns()
         elapsed_ns = boot_ns - self._boot_ns
         made_up_ns = max(-elapsed_ns // SLEW_DIVISOR, min(elapsed_ns // SLEW_DIVISOR, self._slew_ns))
@@ -117,7 +118,7 @@ class Clock:
         if compare or boot_ns >= self._compare_at_ns:
             self._compare()
         if self._slew_ns == 0 and not compare:
-            self._steady = (boot_ns, self._compare_at_ns, self._epoch_ns - boot_ns)
+            self.line.lay(boot_ns, self._compare_at_ns, self._epoch_ns - boot_ns)
         return self._epoch_ns
 
     def _compare(self) -> None:

@@ -77,7 +77,7 @@ class Engine(Gate):
 
     def usage(self, account: str, *, now_ms: int | None = None) -> Usage:
         """Return every limit of the account's plan as it stands, and what is in flight. Raises NotFound."""
-        usage = self.ledger.usage(account, self._now_us(now_ms))
+        usage = self.ledger.usage(account, self.now_us(now_ms))
         if usage is None:
             raise no_account(account)
         return usage
@@ -100,7 +100,7 @@ class Engine(Gate):
         check_adjustment(micro, reason)
         with self._changing:  # so that the plan looked at is the plan moved
             check_target(*self._plan_of(account), pool, limit_id, micro)
-            adjustment = self.ledger.adjust(account, pool, limit_id, micro, self._now_us(now_ms))
+            adjustment = self.ledger.adjust(account, pool, limit_id, micro, self.now_us(now_ms))
         if adjustment is None:
             raise no_account(account)
         return adjustment
@@ -160,7 +160,7 @@ class Engine(Gate):
         now_ms: int | None,
     ) -> None:
         before = self.ledger.get(id)
-        now_us = self._now_us(now_ms)
+        now_us = self.now_us(now_ms)
         name = catalog or self.catalog_default
         rules = {rules.name: rules for rules in self.ledger.rules()}
         if name not in rules:
@@ -241,9 +241,6 @@ class Engine(Gate):
             raise no_account(account)
         spec = next(rules.spec for rules in self.ledger.rules() if rules.name == row[1])
         return spec, next(plan for plan in spec.plans if plan.name == row[2])
-
-    def _now_us(self, now_ms: int | None) -> int:
-        return self.clock.now_us() if now_ms is None else time_us(now_ms)
 
     # ---- Catalogs ----
 

@@ -154,17 +154,21 @@ def test_time_never_goes_back(moves: list[tuple[int, int, bool]]) -> None:
 def test_time_never_goes_back_between_threads() -> None:
     """with a wall clock that swings to and fro, no thread sees time before what another has seen before."""
     real = Clock()
+    began_us = real.now_us()
     swings = iter(range(10_000_000))
 
-    def wall_ns() -> int:
-        return real.now_us() * 100_000 + (next(swings) % 3 - 1) * 4_000_000_000
+    def boottime_ns() -> int:
+        return (real.now_us() - began_us) * 100_000  # a second passes in 10 ms, so that it compares often
 
-    clock = Clock(lambda: real.now_us() * 100_000, wall_ns)  # a second passes in 10 ms, so that it compares often
+    def wall_ns() -> int:
+        return began_us * 1000 + boottime_ns() + (next(swings) % 3 - 1) * 4_000_000_000
+
+    clock = Clock(boottime_ns, wall_ns)
     seen_us = [0]
     backward_us: list[int] = []
 
     def read() -> None:
-        for _ in range(20_000):
+        for _ in range(100_000):
             before_us = seen_us[0]
             now_us = clock.now_us()
             if now_us < before_us:
