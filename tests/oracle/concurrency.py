@@ -55,13 +55,13 @@ def bounds_now(inquiry: Inquiry, record: Record, capacity_micro: int, now: int) 
 def refusal(inquiry: Inquiry, record: Record, capacity_micro: int, holds_max: int, now: int) -> Refused | None:
     """Why one more hold may not be opened: the first CONCURRENCY, else the first OVERLOADED. None: it may."""
     found = []
-    if len(open_holds(record, now)) >= holds_max:
-        found.append(Refused(Verdict.CONCURRENCY, "account.holds"))
     for it in bounds_now(inquiry, record, capacity_micro, now):
         entries = [entry for entry in inquiry.plan.concurrency if entry.id == it.id]
         if counts(entries, inquiry.model_name) and it.in_flight >= it.effective:
             verdict = Verdict.CONCURRENCY if it.in_flight >= it.limit else Verdict.OVERLOADED
             found.append(Refused(verdict, it.id))
+    if len(open_holds(record, now)) >= holds_max:
+        found.append(Refused(Verdict.CONCURRENCY, "account.holds"))
     return min(found, key=lambda refused: refused.verdict, default=None)
 
 

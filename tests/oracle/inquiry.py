@@ -232,7 +232,9 @@ class Inquiry:
         return FOREVER if at is None else at
 
     def fits_ever(self, terms: Terms) -> bool:
-        return all(self.skipped(it, terms) or self.needed(it, terms) <= it.limit_micro for it in self.touched)
+        return not self.check_amounts(terms.weight) and all(
+            self.skipped(it, terms) or self.needed(it, terms) <= it.limit_micro for it in self.touched
+        )
 
     def never_fits(self, start: int) -> bool:
         """In no segment to come, however far, is every cost within its limit: neither while its prompt lives nor later."""
@@ -262,7 +264,7 @@ class Inquiry:
                 continue
             for begin, end, terms in self.parts(segment):
                 fit = max((self.frees_at(limit, terms, begin) for limit in self.touched), default=begin)
-                if fit < end:
+                if fit < end and not self.check_amounts(terms.weight):
                     return fit, terms
             searched += 1
             if searched == SEGMENTS_SEARCHED:
