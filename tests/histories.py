@@ -7,39 +7,24 @@ as lines of text, so that a failure shows the whole history, and a smaller one c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from drawn_catalogs import DRAWS, ENDPOINTS, IDS, IN_FLIGHT, MODELS, TOOLS, ZONES, Dice, base_time, catalog_text, chance
+from drawn_catalogs import IDS, ZONES, Dice, base_time, catalog_text, chance
+from drawn_requests import ACCOUNTS, REQUEST_IDS, DrawnRequests, drawn_bounds
 from oracle import Answer, Ask, FullLogs, Invalid, Wrong
 from oracle.admissions import REMEMBERED_FOR
 from oracle.wall import DAY, HOUR, SECOND, wall_clock
 from worlds import EngineWorld, OracleWorld
 
-from quota.types import Bounds, Mode, Outcome, Settlement
+from quota.types import Bounds, Settlement
 
-ACCOUNTS = ("ada", "ben")
-REQUEST_IDS = ("r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10")
-PROMPT_IDS = ("p1", "p2", "p3", "p4", "p5")
-HOLDS_MS = (0, 0, 0, 1, 999, 60_000, 600_000, 3_600_000)
 PACES = (0, 1, 999, 1000, SECOND, 30 * SECOND, 600 * SECOND, HOUR, 5 * HOUR, DAY, 8 * DAY, 40 * DAY)
 PROMISES_KEPT = 20
-ASKS_KEPT = 8
 
 
 class Disagreement(AssertionError):
     """The engine and an oracle do not agree. The message holds the history that led there."""
-
-
-def drawn_bounds(dice: Dice) -> Bounds:
-    """Often so small that they bite."""
-    return Bounds(
-        hold_ms_max=dice.pick([3_600_000, 3_600_000, 600_000, 60_000]),
-        holds_max=dice.pick([1024, 5, 2]),
-        request_ids_max=dice.pick([256, 6, 2]),
-        prompts_max=dice.pick([64, 3, 2]),
-    )
 
 
 class History:
@@ -57,9 +42,7 @@ class History:
         self.base = self.now = base_time(dice, wall_clock(self.zones["first"]))
         self.promises = [self.base]
         """Instants that answers spoke of, in microseconds: good times to be at."""
-        self.asked: list[Ask] = []
-        """The latest requests with an id: good ones to repeat and to settle."""
-        self.settlements: list[tuple[str, str, Outcome, Mapping[str, int] | None]] = []
+        self.drawn = DrawnRequests(dice)
         for name in self.zones:
             self.change_catalog(name)
         for account in ACCOUNTS:
@@ -74,7 +57,7 @@ class History:
         self.pass_time()
         action = self.dice.whole(1, 100)
         if action <= 45:
-            self.request(self.ask())
+            self.request(self.drawn.ask())
         elif action <= 57:
             self.rush()
         elif action <= 62:
@@ -110,49 +93,6 @@ class History:
         else:
             self.now += self.dice.pick(PACES)
 
-    def draws(self, folded: bool) -> dict[str, int] | None:
-        dice = self.dice
-        if not chance(dice, 80):
-            return None
-        amounts = [0, 1, 1, 1, 2, 3, 5, 8, 30, 10**9] if chance(dice, 30) else [1, 1, 2]
-        if folded and chance(dice, 85):
-            amounts = [0, 1, 1, 1, 1]
-        return {meter: dice.pick(amounts) for meter in dice.pick(DRAWS if chance(dice, 30) else DRAWS[:4])}
-
-    def ask(self) -> Ask:
-        if self.asked and chance(self.dice, 20):
-            return self.asked_again()
-        dice = self.dice
-        request_id = dice.pick(REQUEST_IDS) if chance(dice, 50) else ""
-        prompt_id = dice.pick(PROMPT_IDS) if chance(dice, 40) else ""
-        ask = Ask(
-            dice.pick(ACCOUNTS) if chance(dice, 98) else "eve",
-            model=dice.pick(MODELS if chance(dice, 20) else MODELS[:4]),
-            tool=dice.pick(TOOLS if chance(dice, 10) else TOOLS[:3]),
-            endpoint=dice.pick(ENDPOINTS) if chance(dice, 10) else "",
-            draws=self.draws(bool(prompt_id)),
-            explain=chance(dice, 30),
-            mode=Mode.RECORD if chance(dice, 8) else Mode.ENFORCE,
-            request_id=request_id,
-            prompt_id=prompt_id,
-            hold_ms=dice.pick(HOLDS_MS) if request_id or chance(dice, 2) else 0,
-            client=dice.pick(["", "laptop"]) if chance(dice, 10) else "",
-        )
-        if request_id:
-            self.asked = [*self.asked[-ASKS_KEPT:], ask]
-        return ask
-
-    def asked_again(self) -> Ask:
-        """An earlier request; now and then with the same id and other content."""
-        ask = self.dice.pick(self.asked)
-        other = {
-            "draws": self.draws(bool(ask.prompt_id)), "model": self.dice.pick(MODELS), "client": "phone",
-            "hold_ms": self.dice.pick(HOLDS_MS), "prompt_id": self.dice.pick(PROMPT_IDS), "mode": Mode.RECORD,
-            "endpoint": self.dice.pick(ENDPOINTS), "explain": not ask.explain, "account": self.dice.pick(ACCOUNTS),
-        }  # fmt: skip
-        field = self.dice.pick(list(other))
-        return replace(ask, **{field: other[field]}) if chance(self.dice, 30) else ask
-
     def request(self, ask: Ask) -> None:
         look = self.full_logs.look(ask, self.now)
         charge = not chance(self.dice, 15)
@@ -165,28 +105,21 @@ class History:
 
     def rush(self) -> None:
         """The same request again and again, a little later each time: logs fill and are merged."""
-        ask, pace = self.ask(), self.dice.pick(PACES[:7])
+        ask, pace = self.drawn.ask(), self.dice.pick(PACES[:7])
         for i in range(self.dice.whole(2, 12)):
             self.steps += 1
             self.now += self.dice.whole(0, 20) * pace
             self.request(replace(ask, request_id=REQUEST_IDS[i % len(REQUEST_IDS)]) if ask.request_id else ask)
 
     def batch(self) -> None:
-        asks = [self.ask() for _ in range(self.dice.whole(1, 5))]
+        asks = [self.drawn.ask() for _ in range(self.dice.whole(1, 5))]
         self.note(f"admit_many {asks}")
         for ask, given in zip(asks, self.engine.admit_many(asks, self.now), strict=True):
             look = self.full_logs.look(ask, self.now)
             self.compare_answers(ask, look, given, self.oracle.admit(ask, self.now), charge=True)
 
     def settle(self) -> None:
-        dice = self.dice
-        if self.settlements and chance(dice, 15):
-            account, request_id, outcome, draws = dice.pick(self.settlements)
-        else:
-            account, request_id, folded = self.id_to_settle()
-            outcome = dice.pick([*[Outcome.COMMIT] * 8, *[Outcome.CANCEL] * 8, Outcome.UNSPECIFIED])
-            draws = self.draws(folded) if outcome is Outcome.COMMIT or chance(dice, 3) else None
-            self.settlements = [*self.settlements[-ASKS_KEPT:], (account, request_id, outcome, draws)]
+        account, request_id, outcome, draws = self.drawn.settlement()
         self.note(f"settle {account} {request_id} {outcome!r} {draws}")
         given = self.engine.settle(account, request_id, outcome, draws, self.now)
         self.compare(given, self.oracle.settle(account, request_id, outcome, draws, self.now))
@@ -194,15 +127,8 @@ class History:
             self.promise(self.now // 1000, REMEMBERED_FOR)
             self.full_logs.settle(account, self.oracle.oracle.moves)
 
-    def id_to_settle(self) -> tuple[str, str, bool]:
-        """An account, an id, and whether it is a call of a prompt."""
-        if not self.asked or chance(self.dice, 5):
-            return self.dice.pick(["eve", *ACCOUNTS]), self.dice.pick(REQUEST_IDS), False
-        ask = self.dice.pick(self.asked)
-        return ask.account, ask.request_id, bool(ask.prompt_id)
-
     def renew(self) -> None:
-        account, request_id, _ = self.id_to_settle()
+        account, request_id, _ = self.drawn.known_id()
         hold_ms = self.dice.pick([0, 1, 1000, 60_000, 600_000, 3_600_000])
         self.note(f"renew {account} {request_id} {hold_ms}")
         given = self.engine.renew(account, request_id, hold_ms, self.now)
@@ -237,20 +163,12 @@ class History:
         if expires_at <= (subscribed_at or (old.subscribed_at if old else self.now)):
             expires_at = 0
         change = {"catalog": dice.pick(list(self.zones)), "plan": dice.pick(["bench", "hall"]), "now": self.now,
-                  "subscribed_at": subscribed_at, "expires_at": expires_at, "overrides": self.overrides()}  # fmt: skip
+                  "subscribed_at": subscribed_at, "expires_at": expires_at, "overrides": self.drawn.overrides()}  # fmt: skip
         self.note(f"put {id} {change}")
         given, due = self.engine.put(id, **change), self.oracle.put(id, **change)
         self.compare(given, due)
         if due is not None and old is None:
             self.put_account(id)  # Refused for its overrides; the histories need the account.
-
-    def overrides(self) -> dict[str, int]:
-        if not chance(self.dice, 25):
-            return {}
-        ids = [*IDS, "pace", *IN_FLIGHT]
-        units = [0, 1, 3, 10, 10**12]
-        found = {self.dice.pick(ids): self.dice.pick(units) for _ in range(self.dice.whole(1, 3))}
-        return {**found, "nosuch": 1} if chance(self.dice, 5) else found
 
     def change_catalog(self, name: str) -> None:
         text = catalog_text(self.dice, name, self.zones[name], self.base)
