@@ -35,10 +35,11 @@ cdef enum admission_flag_t:
     PROMPTED = 32                   # it bore a prompt's id, call or not
 
 cdef enum part_t:                   # what a movement belongs to
-    OWN = 0                         # the request's own draws
-    FOLDED = 1                      # its share of the prompt
-    TOPPED = 2                      # charged on top by the settlement
-    REFUNDED = 3                    # given back by it
+    UNUSED = 0                      # space that a settlement did not need
+    OWN = 1                         # the request's own draws
+    FOLDED = 2                      # its share of the prompt
+    TOPPED = 3                      # charged on top by the settlement
+    REFUNDED = 4                    # given back by it
 
 cdef struct drawn_t:                # what one limit was charged at admission
     uint32_t key                    # of its slot

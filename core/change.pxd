@@ -35,6 +35,7 @@ cdef inline bint changes_reserve(record_t** where, const change_t* changes, int 
     cdef slot_t* slot
     cdef record_t* remade
     cdef int i, needed = 0
+    cdef bint grows = False
     for i in range(count):
         if changes[i].micro <= 0:
             continue
@@ -44,8 +45,9 @@ cdef inline bint changes_reserve(record_t** where, const change_t* changes, int 
         needs[needed].room = 0
         if changes[i].window.kind == SLIDING:
             needs[needed].room = 1 if slot == NULL else sliding_room(changes[i].window, &seen, slot, record_log(where[0], slot))
-        needed += slot == NULL or needs[needed].room > slot.room
-    if needed == 0:
+        grows = grows or slot == NULL or needs[needed].room > slot.room
+        needed += 1
+    if not grows:
         return True
     remade = record_remake(where[0], needs, needed, seen.now)
     if remade == NULL:

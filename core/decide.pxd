@@ -216,7 +216,7 @@ cdef inline int decide(
     if flaw.verdict != ALLOWED:
         answer.verdict = flaw.verdict
         answer.rule = flaw.rule
-        if names.verdict == ALLOWED and flaw.verdict != SUBSCRIPTION_EXPIRED:
+        if names.verdict == ALLOWED and flaw.verdict != SUBSCRIPTION_EXPIRED and ask_misfit(&ask) < 0:
             ask_touch_request(&ask, record, request)
             answer_wait(answer, wait_search(&ask, max(ask.seen.now, record.subscribed_at)).until, record)
         return DECIDED

@@ -29,8 +29,10 @@ cdef enum kind_t:                   # as quota.catalog.model.WindowKind, in thre
 cdef extern from *:
     """
     #define NEVER INT64_MAX         /* a moment that does not come */
+    #define FAR_US 253370764800000000LL     /* the year 9999: a bucket's debt lasts no longer, so that every moment can be told */
     """
     const int64_t NEVER
+    const int64_t FAR_US
 
 cdef struct window_t:
     int kind
@@ -129,17 +131,16 @@ cdef inline int64_t bucket_empty(const window_t* self, const slot_t* slot, int64
 
 
 cdef inline int64_t bucket_fit(const window_t* self, const slot_t* slot, int64_t cost, int64_t start) noexcept nogil:
-    """The first t with E + (cost - depth) * den/num <= t."""
+    """The first t with E + (cost - depth) * den/num <= t. `cost` is within the depth."""
     cdef int64_t fraction
-    cdef int64_t end = bucket_empty(self, slot, &fraction)
+    cdef i128 t = <i128>bucket_empty(self, slot, &fraction)
     cdef i128 rate = <i128>self.rate_num
     cdef i128 ahead = <i128>(self.limit - cost) * <i128>self.rate_den - <i128>fraction  # how long before E, in 1/rate microseconds
-    cdef int64_t t = end
     if ahead >= 0:
-        t -= <int64_t>(ahead // rate)
+        t -= ahead // rate
     else:
-        t += <int64_t>ceil_div(-ahead, rate)
-    return max(t, start)
+        t += ceil_div(-ahead, rate)
+    return <int64_t>max(t, <i128>start)
 
 
 cdef inline int64_t bucket_used(const window_t* self, const slot_t* slot, int64_t now) noexcept nogil:
@@ -147,7 +148,8 @@ cdef inline int64_t bucket_used(const window_t* self, const slot_t* slot, int64_
     cdef int64_t end = bucket_empty(self, slot, &fraction)
     if end < now:
         return 0
-    return <int64_t>ceil_div(<i128>(end - now) * <i128>self.rate_num + <i128>fraction, <i128>self.rate_den)
+    return <int64_t>min(
+        ceil_div(<i128>(end - now) * <i128>self.rate_num + <i128>fraction, <i128>self.rate_den), <i128>INT64_MAX)
 
 
 cdef inline bint bucket_has_room(const window_t* self, const slot_t* slot, int64_t cost, int64_t now) noexcept nogil:
@@ -166,11 +168,14 @@ cdef inline void bucket_charge(const window_t* self, slot_t* slot, int64_t cost,
         fraction = 0
     ahead = <i128>cost * <i128>self.rate_den + <i128>fraction
     if ahead <= <i128>INT64_MAX:    # nearly always, and a 64-bit division is a fifth of the price
-        slot.end = end + <int64_t>ahead // self.rate_num
         slot.used = <int64_t>ahead % self.rate_num
-        return
-    slot.end = end + <int64_t>(ahead // <i128>self.rate_num)
-    slot.used = <int64_t>(ahead % <i128>self.rate_num)
+        slot.end = amount_add(end, <int64_t>ahead // self.rate_num)
+    else:
+        slot.used = <int64_t>(ahead % <i128>self.rate_num)
+        slot.end = <int64_t>min(<i128>end + ahead // <i128>self.rate_num, <i128>FAR_US)
+    if slot.end >= FAR_US:
+        slot.end = FAR_US
+        slot.used = 0
 
 
 # ---- All kinds ----

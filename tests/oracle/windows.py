@@ -21,6 +21,7 @@ from oracle.wall import DAY, MONDAY, WEEK, WallClock, months_between, months_lat
 from quota.catalog.model import Limit, WindowKind
 
 UNIT = 1_000_000
+FAR = 253_370_764_800_000_000  # The year 9999: no debt lasts longer.
 
 
 class Sliding:
@@ -170,7 +171,7 @@ class Bucket:
         return max(Fraction(0), self.empty_at(state) - now)
 
     def used(self, state, now):
-        return math.ceil(self.debt(state, now) / self.cost_us)
+        return min(math.ceil(self.debt(state, now) / self.cost_us), 2**63 - 1)
 
     def room_at(self, state, cost, start):
         if cost > self.limit:
@@ -179,6 +180,8 @@ class Bucket:
 
     def charged(self, state, cost, now):
         empty = max(self.empty_at(state), Fraction(now)) + cost * self.cost_us
+        if empty >= FAR:
+            return (FAR, 0)
         return (math.floor(empty), int((empty - math.floor(empty)) * self.num))
 
     def ends_at(self, state):
