@@ -25,7 +25,7 @@ ToSettle = tuple[str, str, Outcome, Mapping[str, int] | None]
 def drawn_bounds(dice: Dice) -> Bounds:
     """Often so small that they bite."""
     return Bounds(
-        hold_ms_max=dice.pick([3_600_000, 3_600_000, 600_000, 60_000]),
+        hold_ms_max=dice.pick([3_600_000, 3_600_000, 3_600_000, 600_000, 60_000]),
         holds_max=dice.pick([1024, 5, 2]),
         request_ids_max=dice.pick([256, 6, 2]),
         prompts_max=dice.pick([64, 3, 2]),
@@ -84,21 +84,34 @@ class DrawnRequests:
         field = self.dice.pick(list(other))
         return replace(ask, **{field: other[field]}) if chance(self.dice, 30) else ask
 
-    def settlement(self) -> ToSettle:
+    def stream(self) -> Ask:
+        """A request with an id, most often with a hold, on what every plan may have."""
+        dice, prompt_id = self.dice, self.dice.pick(["", *PROMPT_IDS])
+        ask = Ask(
+            dice.pick(ACCOUNTS), dice.pick(MODELS[:3]), dice.pick(TOOLS[:2]), draws=self.draws(bool(prompt_id)),
+            request_id=dice.pick(REQUEST_IDS), prompt_id=prompt_id, hold_ms=dice.pick(HOLDS_MS),
+            mode=dice.pick([Mode.ENFORCE, Mode.ENFORCE, Mode.RECORD]),
+        )  # fmt: skip
+        self.asked = [*self.asked[-KEPT:], ask]
+        return ask
+
+    def settlement(self, ask: Ask | None = None) -> ToSettle:
+        """Of that request, or of any known; now and then one told before."""
         dice = self.dice
         if self.settlements and chance(dice, 15):
             return dice.pick(self.settlements)
-        account, request_id, folded = self.known_id()
+        account, request_id, folded = self.known_id(ask)
         outcome = dice.pick([*[Outcome.COMMIT] * 8, *[Outcome.CANCEL] * 8, Outcome.UNSPECIFIED])
         draws = self.draws(folded) if outcome is Outcome.COMMIT or chance(dice, 3) else None
         self.settlements = [*self.settlements[-KEPT:], (account, request_id, outcome, draws)]
         return self.settlements[-1]
 
-    def known_id(self) -> tuple[str, str, bool]:
+    def known_id(self, ask: Ask | None = None) -> tuple[str, str, bool]:
         """An account, an id, and whether it is a call of a prompt."""
-        if not self.asked or chance(self.dice, 5):
+        if ask is None and self.asked and chance(self.dice, 95):
+            ask = self.dice.pick(self.asked)
+        if ask is None:
             return self.dice.pick(["eve", *ACCOUNTS]), self.dice.pick(REQUEST_IDS), False
-        ask = self.dice.pick(self.asked)
         return ask.account, ask.request_id, bool(ask.prompt_id)
 
     def overrides(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from quota.types import Bounds, Settlement
 
 PACES = (0, 1, 999, 1000, SECOND, 30 * SECOND, 600 * SECOND, HOUR, 5 * HOUR, DAY, 8 * DAY, 40 * DAY)
 PROMISES_KEPT = 20
+LIFE = 7000 * DAY
 
 
 class Disagreement(AssertionError):
@@ -56,13 +57,15 @@ class History:
         self.steps += 1
         self.pass_time()
         action = self.dice.whole(1, 100)
-        if action <= 45:
+        if action <= 40:
             self.request(self.drawn.ask())
-        elif action <= 57:
+        elif action <= 50:
             self.rush()
-        elif action <= 62:
+        elif action <= 55:
             self.batch()
-        elif action <= 78:
+        elif action <= 75:
+            self.stream()
+        elif action <= 80:
             self.settle()
         elif action <= 82:
             self.renew()
@@ -111,6 +114,23 @@ class History:
             self.now += self.dice.whole(0, 20) * pace
             self.request(replace(ask, request_id=REQUEST_IDS[i % len(REQUEST_IDS)]) if ask.request_id else ask)
 
+    def stream(self) -> None:
+        """A call with an id, what happens while it is in flight, and its end."""
+        ask, pace = self.drawn.stream(), self.dice.pick(PACES[:6])
+        self.request(ask)
+        for _ in range(self.dice.whole(0, 4)):
+            self.steps += 1
+            self.now += self.dice.whole(0, 4) * pace
+            meanwhile = self.dice.whole(1, 10)
+            if meanwhile <= 4:
+                self.renew(ask)
+            elif meanwhile <= 8:
+                self.request(replace(self.drawn.ask(), account=ask.account, prompt_id=ask.prompt_id))
+            else:
+                self.adjust()
+        for _ in range(self.dice.pick([1, 1, 2])):
+            self.settle(ask)
+
     def batch(self) -> None:
         asks = [self.drawn.ask() for _ in range(self.dice.whole(1, 5))]
         self.note(f"admit_many {asks}")
@@ -118,8 +138,8 @@ class History:
             look = self.full_logs.look(ask, self.now)
             self.compare_answers(ask, look, given, self.oracle.admit(ask, self.now), charge=True)
 
-    def settle(self) -> None:
-        account, request_id, outcome, draws = self.drawn.settlement()
+    def settle(self, ask: Ask | None = None) -> None:
+        account, request_id, outcome, draws = self.drawn.settlement(ask)
         self.note(f"settle {account} {request_id} {outcome!r} {draws}")
         given = self.engine.settle(account, request_id, outcome, draws, self.now)
         self.compare(given, self.oracle.settle(account, request_id, outcome, draws, self.now))
@@ -127,8 +147,8 @@ class History:
             self.promise(self.now // 1000, REMEMBERED_FOR)
             self.full_logs.settle(account, self.oracle.oracle.moves)
 
-    def renew(self) -> None:
-        account, request_id, _ = self.drawn.known_id()
+    def renew(self, ask: Ask | None = None) -> None:
+        account, request_id, _ = self.drawn.known_id(ask)
         hold_ms = self.dice.pick([0, 1, 1000, 60_000, 600_000, 3_600_000])
         self.note(f"renew {account} {request_id} {hold_ms}")
         given = self.engine.renew(account, request_id, hold_ms, self.now)
@@ -158,7 +178,7 @@ class History:
     def put_account(self, id: str) -> None:
         dice = self.dice
         subscribed_at = dice.pick([0, 0, self.base, self.now - 3 * DAY, self.now, self.now + HOUR]) // 1000 * 1000
-        expires_at = dice.pick([0, 0, 0, self.now + 2 * HOUR, self.now + 20 * DAY]) // 1000 * 1000
+        expires_at = dice.pick([0] * 6 + [self.now + 2 * HOUR, self.now + 20 * DAY]) // 1000 * 1000
         old = self.oracle.oracle.subscribers.get(id)
         if expires_at <= (subscribed_at or (old.subscribed_at if old else self.now)):
             expires_at = 0
@@ -183,7 +203,8 @@ class History:
     def compare(self, given: Any, due: Any) -> None:
         if given != due:
             self.fail(differences(given, due))
-        self.verdicts[in_words(given)] += 1
+        if given is not None:
+            self.verdicts[in_words(given)] += 1
 
     def compare_answers(self, ask: Ask, look, given: Answer | Wrong, due: Answer | Wrong, *, charge: bool) -> None:
         self.compare(given, due)
@@ -222,7 +243,8 @@ class History:
             self.fail(f"forgotten: engine {self.engine.forgotten()}, oracle {self.oracle.forgotten()}")
 
     def promise(self, at_ms: int, later: int = 0) -> None:
-        self.promises = [*self.promises[-PROMISES_KEPT:], at_ms * 1000 + later]
+        if at_ms * 1000 < self.base + LIFE:  # A debt may last for thousands of years.
+            self.promises = [*self.promises[-PROMISES_KEPT:], at_ms * 1000 + later]
 
     def fail(self, what: str) -> None:
         raise Disagreement("\n".join([*self.lines, what]))

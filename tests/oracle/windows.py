@@ -98,22 +98,22 @@ class Sliding:
     def given_back(self, log, cost, now):
         """From the newest entry backwards, at most what counts now."""
         given = cost = min(cost, self.used(log, now))
-        while cost:
-            log, took = self.taken(log, len(log) - 1, cost)
+        for i in reversed(range(len(log or ()))):
+            log, took = self.taken(log, i, cost)
             cost -= took
         return log, given
 
     def taken(self, log, i, cost):
+        """An entry stays when nothing is left in it: what else is given back of its draws is not taken from the next one."""
         t, c = log[i]
         took = min(cost, c)
-        rest = ((t, c - took),) if c > took else ()  # An entry of nothing is none.
-        return (*log[:i], *rest, *log[i + 1 :]), took
+        return (*log[:i], (t, c - took), *log[i + 1 :]), took
 
     def resets_at(self, log, now):
-        return self.returns_at(self.live(log, now)[0][0])
+        return self.returns_at(next(t for t, c in self.live(log, now) if c))
 
     def full_at(self, log, now):
-        return self.returns_at(self.live(log, now)[-1][0])
+        return self.returns_at(next(t for t, c in reversed(self.live(log, now)) if c))
 
 
 class Period:
