@@ -13,7 +13,7 @@ from oracle.values import MICRO, UNITS_MAX, Ask, Refused, Subscriber, Version, c
 from oracle.wall import wall_clock
 from oracle.windows import window_of
 from quota.catalog.model import Catalog, Limit, Meter, Model, Plan
-from quota.types import LimitState, Verdict
+from quota.types import LimitState, Mode, Verdict
 
 SEGMENTS_SEARCHED = 64
 
@@ -221,19 +221,23 @@ class Inquiry:
         return self.subscriber.record.slots.get((limit.id, limit.window.kind))
 
     def refuses(self, limit: Limit, terms: Terms, now: int) -> bool:
-        if self.skipped(limit, terms):
+        if self.passes(limit, terms):
             return False
         return self.window(limit).used(self.state(limit), now) + self.needed(limit, terms) > limit.limit_micro
 
+    def passes(self, limit: Limit, terms: Terms) -> bool:
+        """Whatever is left."""
+        return self.ask.mode is Mode.RECORD or self.skipped(limit, terms)
+
     def frees_at(self, limit: Limit, terms: Terms, start: int) -> int:
-        if self.skipped(limit, terms):
+        if self.passes(limit, terms):
             return start
         at = self.window(limit).room_at(self.state(limit), self.needed(limit, terms), start)
         return FOREVER if at is None else at
 
     def fits_ever(self, terms: Terms) -> bool:
         return not self.check_amounts(terms.weight) and all(
-            self.skipped(it, terms) or self.needed(it, terms) <= it.limit_micro for it in self.touched
+            self.passes(it, terms) or self.needed(it, terms) <= it.limit_micro for it in self.touched
         )
 
     def never_fits(self, start: int) -> bool:

@@ -155,9 +155,9 @@ class Oracle:
         wrong = inquiry.check_amounts(terms.weight)
         if wrong:
             return Invalid(wrong), None
+        if any(inquiry.refuses(limit, terms, at) for limit in inquiry.touched):
+            return refusals.by_limits(inquiry, terms, at, now), None
         if ask.mode is Mode.ENFORCE:
-            if any(inquiry.refuses(limit, terms, at) for limit in inquiry.touched):
-                return refusals.by_limits(inquiry, terms, at, now), None
             refused = self.refused_hold(inquiry, at)
             if refused is not None:
                 return refusals.by_holds(inquiry, refused, terms, at), None

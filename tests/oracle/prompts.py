@@ -55,7 +55,7 @@ def called(record: Record, plan: Plan, id: str, units: Mapping[str, int], now: i
 
 
 def opened(record: Record, plan: Plan, prompt: Prompt, now: int, prompts_max: int) -> Record:
-    """With a new prompt in place of an ended one of its id; else in place of all that are idle. Past the bound others are forgotten."""
+    """With a new prompt in place of an ended one of its id; else in place of all idle ones. Past the bound others are forgotten."""
     prompts, forgotten = [it for it in record.prompts if it.id != prompt.id], 0
     if len(prompts) == len(record.prompts):
         prompts = [it for it in prompts if not it.idle(plan, now)]
