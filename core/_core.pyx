@@ -52,7 +52,7 @@ from side cimport (
 )
 from siphash cimport siphash
 from table cimport (
-    CHUNK_RECORDS, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
+    CHUNK_RECORDS, PREFETCH, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
     table_probable, table_remove, table_t,
 )
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t

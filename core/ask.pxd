@@ -68,24 +68,24 @@ cdef struct resolved_t:             # what the names of a request mean under one
     const plan_t* plan              # that `limits` is for; NULL: none yet
     uint64_t limits                 # mask of the plan's limits that the request counts against
 
-cdef struct request_t:
+cdef struct request_t:              # what every decision looks at stands first: two cache lines
     resolved_t resolved             # kept for the next time: a ready request is asked again and again
     uint64_t hashed_by              # serial of the ledger that `hash` is for; 0: none
     uint64_t hash                   # of the account
     name_t account                  # exact bytes; its `hash` is not used
+    int64_t hold                    # microseconds; 0: none asked for
+    name_t id                       # size 0: none
+    int draw_count                  # 0: one of the default meter
+    bint has_prompt
+    bint records                    # the use already happened: limits do not refuse
+    bint explain
+    const draw_t* draws             # at most DRAWS_MAX, no meter twice
     name_t model                    # size 0: none
     name_t tool
     name_t endpoint                 # without a slash at the end
-    name_t id                       # size 0: none
     uint64_t id_hash                # of the id, the same in every process
     uint64_t fingerprint            # of all that makes two requests the same, if there is an id
     uint64_t prompt[2]              # hash of the prompt's id, if it has one
-    bint has_prompt
-    bint records                    # the use already happened: limits do not refuse
-    int64_t hold                    # microseconds; 0: none asked for
-    bint explain
-    int draw_count                  # 0: one of the default meter
-    const draw_t* draws             # at most DRAWS_MAX, no meter twice
 
 cdef struct touched_t:              # a limit that the request draws on
     const limit_t* limit

@@ -403,6 +403,7 @@ cdef class Ledger:
         cdef int i
         for i in range(count):
             table_prefetch(&self._table, self.account_hash(group[i]))
+            PREFETCH(group[i].account.at)
         for i in range(count):
             records[i] = table_probable(&self._table, group[i].hash)
             if records[i] != NULL:

@@ -13,7 +13,7 @@ entry: what is before it has been forgotten, so its own spread is unknown, and j
 
 Invariants: times strictly ascend; amounts are at or above 0; the caller keeps the sum.
 """
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memmove
 
 from amounts cimport amount_add, i128
@@ -44,8 +44,32 @@ cdef inline int log_drop(entry_t* log, int count, int dropped) noexcept nogil:
     return count - dropped
 
 
-cdef inline int log_merge(entry_t* log, int count, int64_t spread_max) noexcept nogil:
-    """Join the pair whose joining moves least; the new count. Needs at least three entries."""
+cdef inline int log_merge(entry_t* log, int count, int64_t spread_max, int64_t micro_max) noexcept nogil:
+    """Join the pair whose joining moves least; the new count. Needs at least three entries, none above `micro_max`."""
+    cdef int best
+    if micro_max <= INT64_MAX // max(log[count - 1].time - log[0].time, <int64_t>1):
+        best = log_least(log, count, spread_max)
+    else:
+        best = log_least_wide(log, count, spread_max)
+    log[best + 1].micro = amount_add(log[best].micro, log[best + 1].micro)
+    memmove(log + best, log + best + 1, (count - best - 1) * sizeof(entry_t))
+    return count - 1
+
+
+cdef inline int log_least(const entry_t* log, int count, int64_t spread_max) noexcept nogil:
+    """The first of the pair whose joining moves least, where no product passes 64 bits."""
+    cdef int best = count - 2, i
+    cdef int64_t least = INT64_MAX, moved
+    for i in range(1, count - 1):
+        moved = log[i].micro * (log[i + 1].time - log[i].time)
+        if moved < least and log[i + 1].time - log[i - 1].time <= spread_max:
+            least = moved
+            best = i
+    return best
+
+
+cdef inline int log_least_wide(const entry_t* log, int count, int64_t spread_max) noexcept nogil:
+    """The same for any amounts."""
     cdef int best = count - 2, i
     cdef i128 least = -1, moved
     for i in range(1, count - 1):
@@ -55,15 +79,15 @@ cdef inline int log_merge(entry_t* log, int count, int64_t spread_max) noexcept 
         if least < 0 or moved < least:
             least = moved
             best = i
-    log[best + 1].micro = amount_add(log[best].micro, log[best + 1].micro)
-    memmove(log + best, log + best + 1, (count - best - 1) * sizeof(entry_t))
-    return count - 1
+    return best
 
 
-cdef inline int log_append(entry_t* log, int count, int entries_max, int64_t length, int64_t time, int64_t micro) noexcept nogil:
-    """Add a draw later than all others, making room first if the log is full; the new count."""
+cdef inline int log_append(
+    entry_t* log, int count, int entries_max, int64_t length, int64_t time, int64_t micro, int64_t used
+) noexcept nogil:
+    """Add a draw later than all others, making room first if the log is full; the new count. `used` is the sum before it."""
     while count >= entries_max:
-        count = log_merge(log, count, 2 * length // (entries_max - 2))
+        count = log_merge(log, count, 2 * length // (entries_max - 2), used)
     log[count].time = time
     log[count].micro = micro
     return count + 1

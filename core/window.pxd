@@ -115,7 +115,7 @@ cdef inline void sliding_charge(const window_t* self, const seen_t* seen, slot_t
         log[slot.count - 1].micro = amount_add(log[slot.count - 1].micro, cost)
         log[slot.count - 1].time = seen.now
     else:
-        slot.count = log_append(log, slot.count, self.entries_max, self.length, seen.now, cost)
+        slot.count = log_append(log, slot.count, self.entries_max, self.length, seen.now, cost, slot.used)
     slot.used = amount_add(slot.used, cost)
 
 
