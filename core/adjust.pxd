@@ -8,7 +8,7 @@ from change cimport change_charge, change_t, changes_reserve
 from charge cimport terms_t
 from record cimport record_log, record_slot, record_t
 from rules cimport LIMITS_MAX, limit_t, plan_t, rules_plan
-from side cimport override_t, side_override, side_t
+from side cimport override_t, side_override, side_pass, side_t
 from window cimport BUCKET, seen_t, slot_t, window_give_back, window_t
 
 cdef struct adjusted_t:
@@ -71,4 +71,6 @@ cdef inline int adjust(
             adjusted.moved[i] = 0
         adjusted.states[i] = account_limit_state(of[i], where[0], &seen)
     where[0].seen_at = seen.now
+    if where[0].side != NULL:
+        side_pass(where[0].side, seen.now)
     return DECIDED

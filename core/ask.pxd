@@ -106,6 +106,7 @@ cdef struct ask_t:
     int32_t model                   # NAME_ABSENT: none
     int32_t tool
     bint weighted                   # some meter drawn is
+    bint records                    # limits do not refuse it
     const side_t* side              # the record's, or NULL
     uint32_t folded                 # mask of draws that fold into a prompt
     uint32_t calls                  # of these, the ones with an amount: with any, the request is a call of its prompt
@@ -183,6 +184,7 @@ cdef inline flaw_t ask_names(ask_t* self, request_t* request) noexcept nogil:
         request_resolve(request, rules)
     self.model = request.resolved.model
     self.tool = request.resolved.tool
+    self.records = request.records
     flaw = request.resolved.flaw
     self.draw_count = max(request.draw_count, 1)
     self.weighted = False

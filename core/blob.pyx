@@ -122,8 +122,9 @@ cdef bint read_override(side_t* side, reader_t* reader, Labels labels) except? T
     return not reader.bad and reader.at == reader.end
 
 
-cdef bint read_admission(side_t* side, reader_t* reader, Catalogs catalogs, pthread_mutex_t* mutex) except? True:
+cdef bint read_admission(record_t* record, reader_t* reader, Catalogs catalogs, pthread_mutex_t* mutex) except? True:
     """Append an admission to the queue it belongs to; whether it could be read."""
+    cdef side_t* side = record.side
     cdef admission_t head
     cdef admission_t* admission
     cdef reader_t id = read_span(reader, read_varint(reader))
@@ -166,7 +167,7 @@ cdef bint read_admission(side_t* side, reader_t* reader, Catalogs catalogs, pthr
     fill_admission(admission, &head, drawn, moved)
     side.admission_number = max(side.admission_number, head.number)
     side.prompt_number = max(side.prompt_number, head.prompt)
-    if head.flags & HELD and not head.flags & SETTLED:
+    if admission_open(&head, record.seen_at):
         known_append(&side.holds, admission)
     else:
         known_insert(&side.ids, admission)
@@ -205,7 +206,7 @@ cdef bint fill_side(record_t* record, list sections, Catalogs catalogs, pthread_
         elif section.kind == PROMPT:
             good = read_prompt(record.side, &section.payload, catalogs.labels) and good
         else:
-            good = read_admission(record.side, &section.payload, catalogs, mutex) and good
+            good = read_admission(record, &section.payload, catalogs, mutex) and good
     return good
 
 

@@ -26,7 +26,7 @@ from price cimport ask_pools, ask_price, pool_folded, pool_own
 from record cimport record_log, record_slot, record_t
 from rules cimport LIMITS_MAX, plan_t, rules_model_of, rules_plan, rules_t, rules_tool_of
 from side cimport (
-    known_insert, known_place, known_remove, side_find, side_forget_prompt, side_reserve, side_settle_down, side_t, side_trim,
+    known_insert, known_place, known_remove, side_find, side_forget_prompt, side_pass, side_reserve, side_settle_down, side_t, side_trim,
 )
 from window cimport seen_t, slot_t, window_refund
 
@@ -340,5 +340,6 @@ cdef inline int renew(record_t* record, const request_t* request, int64_t hold, 
         return HOLD_ENDED
     admission.hold_until = admission.until = max(admission.until, now + hold)
     record.seen_at = now
+    side_pass(record.side, now)
     hold_until[0] = admission.hold_until
     return DECIDED

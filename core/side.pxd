@@ -3,7 +3,7 @@
 
 Two queues of admissions: `holds`, in order of admission, are those whose hold had not closed when it was last looked; `ids`, those to be
 forgotten first in front, have none or a closed one. A hold closes and an id is forgotten by the time alone, so whoever reads asks
-each admission; the next change to the account (`side_settle_down`) moves and frees what time has closed. So a refusal and a Peek
+each admission; every change to the account (`side_settle_down`) moves and frees what time has closed. So a refusal and a Peek
 leave no trace here either.
 
 Bounds: open holds at most `holds_max`, which opening one checks, since they never drop out; ids at most `request_ids_max`, prompts at most
@@ -198,6 +198,12 @@ cdef inline void side_trim(side_t* self, const bounds_t* bounds, forgotten_t* fo
 cdef inline bint side_reserve(side_t* self) noexcept nogil:
     """Room for one more hold, and in `ids` for one more and for every hold that closes; false without memory."""
     return known_reserve(&self.holds, 1) and known_reserve(&self.ids, self.holds.count + 1)
+
+
+cdef inline void side_pass(side_t* self, int64_t now) noexcept nogil:
+    """Let time have passed, for a change that adds nothing. Without memory it is left to the next one."""
+    if side_reserve(self):
+        side_settle_down(self, now)
 
 
 cdef inline admission_t* side_find(const side_t* self, name_t id, uint64_t hash, int64_t now) noexcept nogil:

@@ -29,6 +29,8 @@ cdef inline int64_t ask_fit(const ask_t* self, int64_t start) noexcept nogil:
     """The first moment from `start` on at which all limits have room at the present costs."""
     cdef int64_t fit = start, at
     cdef int j
+    if self.records:
+        return start                # what already happened waits for no limit
     for j in range(self.touched_count):
         at = touched_fit(&self.touched[j], &self.seen, start)
         if at == NEVER:

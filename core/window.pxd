@@ -29,7 +29,7 @@ cdef enum kind_t:                   # as quota.catalog.model.WindowKind, in thre
 cdef extern from *:
     """
     #define NEVER INT64_MAX         /* a moment that does not come */
-    #define FAR_US 253370764800000000LL     /* the year 9999: a bucket's debt lasts no longer, so that every moment can be told */
+    #define FAR_US 4102444800000000LL       /* 2100, as far as zones are known: a bucket's debt lasts no longer */
     """
     const int64_t NEVER
     const int64_t FAR_US

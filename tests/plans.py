@@ -12,7 +12,7 @@ def catalog_text(limits: str, *, name: str = "small", extra: str = "", zone: str
     return f"""catalog: {name}
 time_zone: {zone}
 meters:
-  unit: {{pool: p, weighted: true}}
+  unit: {{pool: p, weighted: true, per_prompt: true}}
   tenth: {{pool: p, per_unit: 1/10, weighted: true}}
 default_meter: unit
 models:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plans import START_MS, engine_with
 
-from quota import Engine, Request
+from quota import AlreadyExists, Engine, NotFound, Outcome, Request
 from quota.errors import CorruptRecord
 
 LIMITS = """
@@ -26,6 +26,22 @@ def drawn(gaps_ms):
     for gap_ms in gaps_ms:
         now_ms += gap_ms
         engine.admit(Request("ada", model="m", draws={"tenth": 3}), now_ms=now_ms)
+    return engine, now_ms
+
+
+def lived_in(gaps_ms):
+    """The same with a life at its side: ids, open, closed and settled holds, prompts, limits of its own."""
+    engine, now_ms = drawn(gaps_ms)
+    engine.put_account("ada", plan="only", overrides={"s": 500, "pace": 900})
+    for i, gap_ms in enumerate(gaps_ms):
+        now_ms += gap_ms // 50
+        request = Request(
+            "ada", model="m", request_id=f"r{i}", prompt_id=f"p{i % 3}", hold_ms=i % 4 * 20_000, client="laptop"
+        )
+        engine.admit(request, now_ms=now_ms)
+        if i % 3 == 2:
+            outcome = Outcome.CANCEL if i % 2 else Outcome.COMMIT
+            engine.settle("ada", f"r{i - 1}", outcome=outcome, now_ms=now_ms)
     return engine, now_ms
 
 
@@ -48,9 +64,41 @@ def test_encode_and_decode_are_inverse(gaps_ms, tag):
         assert here.limits == there.limits
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 2_000_000), max_size=30))
+def test_what_stands_at_the_side_is_carried_over(gaps_ms):
+    """Holds, ids, settlements, prompts and limits of its own, in another process: same bytes, same answers, now and later."""
+    engine, now_ms = lived_in(gaps_ms)
+    blob = engine.ledger.encode("ada", 1)
+    other = engine_with(LIMITS)
+    other.ledger.decode("ada", blob)
+    other.ledger.check()
+
+    assert blob == other.ledger.encode("ada", 1)
+    for later_ms in (0, 30_000, 150_000):
+        usage = [it.usage("ada", now_ms=now_ms + later_ms) for it in (engine, other)]
+        assert usage[0].limits == usage[1].limits
+        assert usage[0].holds == usage[1].holds
+        for i in range(len(gaps_ms)):
+            assert told(engine, i, now_ms + later_ms) == told(other, i, now_ms + later_ms)
+
+
+def told(engine, i, now_ms):
+    """What a retry of request i is told, and a settlement of it."""
+    request = Request(
+        "ada", model="m", request_id=f"r{i}", prompt_id=f"p{i % 3}", hold_ms=i % 4 * 20_000, client="laptop"
+    )
+    again = engine.peek(request, now_ms=now_ms)
+    try:
+        settled = engine.settle("ada", f"r{i}", outcome=Outcome.CANCEL, now_ms=now_ms)
+    except (NotFound, AlreadyExists) as error:
+        settled = type(error)
+    return again.verdict, again.charged, again.weight_micro, again.hold_expires_at_ms, settled
+
+
 def test_any_flipped_bit_is_noticed():
     """Every single bit of a blob; what was there before goes on."""
-    engine, now_ms = drawn([1000] * 20)
+    engine, now_ms = lived_in([1000] * 6)
     ledger = engine.ledger
     blob = ledger.encode("ada", 99)
     before = engine.usage("ada", now_ms=now_ms)

@@ -21,7 +21,7 @@ from oracle.wall import DAY, MONDAY, WEEK, WallClock, months_between, months_lat
 from quota.catalog.model import Limit, WindowKind
 
 UNIT = 1_000_000
-FAR = 253_370_764_800_000_000  # The year 9999: no debt lasts longer.
+FAR = 4_102_444_800_000_000  # 2100: no debt lasts longer, as no zone is known further.
 
 
 class Sliding:
