@@ -54,16 +54,20 @@ bench: $(VENV)/.bench ## Run a short benchmark
 	$(PYTHON) -m pytest benchmarks/decisions.py --accounts=1000,100000 --rounds=11 \
 	  --benchmark-columns=median,iqr,rounds --benchmark-json=$(FIGURES)/decisions.json
 	$(PYTHON) benchmarks/bars.py --turns=15 --packed-accounts=100000 --json=$(FIGURES)/bars.json
+	$(PYTHON) benchmarks/holds.py --turns=7 --json=$(FIGURES)/holds.json
 	$(PYTHON) benchmarks/memory.py --accounts=100000 --json=$(FIGURES)/memory.json
+	$(PYTHON) benchmarks/remembered.py --accounts=20000 --json=$(FIGURES)/remembered.json
 	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --accounts=500000 --json=$(FIGURES)/growth.json
 	$(PYTHON) benchmarks/report.py $(FIGURES)
 
-bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (3 minutes, 3 GB, an idle machine)
+bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (5 minutes, 3 GB, an idle machine)
 	mkdir -p $(FIGURES)
 	$(PYTHON) -m pytest benchmarks/decisions.py --accounts=1000,100000,1000000 --rounds=15 \
 	  --benchmark-columns=median,iqr,rounds --benchmark-json=$(FIGURES)/decisions.json
 	$(PYTHON) benchmarks/bars.py --turns=31 --json=$(FIGURES)/bars.json
+	$(PYTHON) benchmarks/holds.py --turns=31 --large-accounts=50000 --json=$(FIGURES)/holds.json
 	$(PYTHON) benchmarks/memory.py --json=$(FIGURES)/memory.json
+	$(PYTHON) benchmarks/remembered.py --json=$(FIGURES)/remembered.json
 	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --json=$(FIGURES)/growth.json
 	$(PYTHON) benchmarks/report.py $(FIGURES) --docs
 

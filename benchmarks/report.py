@@ -2,8 +2,8 @@
 
     python benchmarks/report.py [FOLDER] [--docs]
 
-FOLDER holds decisions.json, bars.json, memory.json and growth.json, or some of them. With --docs all four must be there: the
-figures are kept in benchmarks/results.json, and the page is made from that; without FOLDER it is made from those kept.
+FOLDER has the JSON files of PARTS (decisions.json and so on), or some of them. With --docs all must be there: the figures are
+kept in benchmarks/results.json, and the page is made from that; without FOLDER it is made from those kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import holds
 from workload import BATCH, LOGS
 
 HERE = Path(__file__).resolve().parent
@@ -24,7 +25,7 @@ DOCS = HERE.parent / "docs"
 PACKED_ACCOUNTS = MEMORY_ACCOUNTS = 1_000_000  # what the bars are about; with fewer, figures are shown and not judged
 GROWTH_ACCOUNTS = 3_000_000
 OTHERS_SHARE_MAX = 0.05  # of the processors, used by other processes, from which on to say so
-PARTS = ("decisions", "bars", "memory", "growth")
+PARTS = ("decisions", "bars", "holds", "memory", "remembered", "growth")
 
 
 # ---- Figures ----
@@ -63,6 +64,7 @@ def bars_of(results: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
             accounts = PACKED_ACCOUNTS if row["fast"] == "Ledger.admit_packed" else row["accounts"]
             met = row["ratio"] >= row["bar"] if row["accounts"] >= accounts else None
             rows.append((f"{what}; {accounts:,} accounts, {row['logs']} logs", spread(row), met))
+    rows += hold_bars(results)
     if "memory" in results:
         mixed, most = results["memory"]["kinds"]["mixed"], results["memory"]["bytes_max"]
         met = mixed["bytes_per_account"] <= most if mixed["accounts"] >= MEMORY_ACCOUNTS else None
@@ -74,6 +76,18 @@ def bars_of(results: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
         met = ratio <= most if growth["accounts"] >= GROWTH_ACCOUNTS else None
         asked = f"p99.9 of an insert at most {most}x its median, growing to {GROWTH_ACCOUNTS:,} accounts"
         rows.append((asked, f"{ratio:.1f}x", met))
+    return rows
+
+
+def hold_bars(results: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
+    """As bars_of: what a hold adds to a decision."""
+    rows: list[tuple[str, str, bool | None]] = []
+    for row in results.get("holds", {}).get("rows", []):
+        for name, way in row["ways"].items() if row["kind"] == holds.HELD else ():
+            most = results["holds"]["ratio_max"]
+            if "ratio" in way:
+                asked = f"{name} with a hold at most {most}x as long as without an id; {row['accounts']:,} accounts, full logs"
+                rows.append((asked, spread(way), way["ratio"] <= most))
     return rows
 
 
@@ -129,6 +143,41 @@ def ratios_table(results: dict[str, Any]) -> str:
     return table(("", "logs", "accounts", "ns", "beside", "ns", "ratio (least to greatest)"), rows)
 
 
+def holds_table(results: dict[str, Any]) -> str:
+    head = ["", "accounts", "open", "remembered"]
+    for through in (holds.PACKED, holds.ADMIT):
+        head += [f"{through.split(',')[0]}, ns", "to no id", "to the same again"]
+    rows = [
+        [row["kind"], short(row["accounts"]), f"{row['open']:.0f}", f"{row['remembered']:.0f}"]
+        + [figure for through in (holds.PACKED, holds.ADMIT) for figure in hold_figures(row["ways"][through])]
+        for row in results["holds"]["rows"]
+    ]
+    return table(head, rows)
+
+
+def hold_figures(way: dict[str, Any]) -> list[str]:
+    return [f"{way['ns']:,.0f}", spread(way), f"{way['ratio_again']:.1f}x"]
+
+
+def beside_holds_table(results: dict[str, Any]) -> str:
+    """What stands beside the decisions of holds_table: making a Request, and Settle."""
+    rows = [
+        (row["kind"], *(f"{row['ways'][way]['ns']:,.0f}" if way in row["ways"] else "" for way in holds.BESIDE))
+        for row in results["holds"]["rows"]
+        if row["accounts"] == holds.ACCOUNTS and row["gap_s"] == holds.GAP_S and len(row["ways"]) > 2
+    ]
+    return table(("", "making a Request, ns", "Engine.settle, ns"), rows)
+
+
+def remembered_table(results: dict[str, Any]) -> str:
+    words = {"hold": "open hold", "id": "request id without a hold", "prompt": "open prompt"}
+    found = {(it["kind"], it["each"]): f"{it['bytes']:.0f}" for it in results["remembered"]["rows"]}
+    each = sorted({each for _, each in found})
+    return table(
+        ["bytes each"] + [f"{n} an account" for n in each], [[words[k], *(found[k, n] for n in each)] for k in words]
+    )
+
+
 def memory_table(results: dict[str, Any]) -> str:
     words = {
         "mixed": "9 of 10 with three charges alive, 1 of 10 with a full log",
@@ -162,7 +211,15 @@ def page(results: dict[str, Any]) -> str:
         batch=BATCH,
         turns=statistics.mode(row["turns"] for row in results["bars"]["rows"]),
         ratios=ratios_table(results),
+        gap=holds.GAP_S,
+        gap_full=holds.GAP_FULL_S,
+        hold=holds.HOLD_MS // 1000,
+        id_bytes=results["remembered"]["id_bytes"],
+        holds_turns=statistics.mode(row["turns"] for row in results["holds"]["rows"]),
+        holds=holds_table(results),
+        beside_holds=beside_holds_table(results),
         memory=memory_table(results),
+        remembered=remembered_table(results),
         growth_accounts=f"{results['growth']['accounts']:,}",
         growth=growth_table(results),
         bars=bars_table(results),
@@ -171,8 +228,14 @@ def page(results: dict[str, Any]) -> str:
 
 def summary(results: dict[str, Any]) -> str:
     """What there is, for the terminal."""
-    tables = {"decisions": decisions_table, "bars": ratios_table, "memory": memory_table, "growth": growth_table}
-    parts = [make(results) for name, make in tables.items() if name in results]
+    tables = [
+        ("decisions", decisions_table),
+        ("bars", ratios_table),
+        ("holds", holds_table),
+        ("holds", beside_holds_table),
+    ]
+    tables += [("memory", memory_table), ("remembered", remembered_table), ("growth", growth_table)]
+    parts = [make(results) for name, make in tables if name in results]
     return "\n\n".join([*parts, bars_table(results)] if bars_of(results) else parts)
 
 
