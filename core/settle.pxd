@@ -236,22 +236,25 @@ cdef inline admission_t* admission_settled(const admission_t* self, const settle
 
 
 cdef inline void settling_apply(const settling_t* self, record_t* record, seen_t seen, settled_t* settled) noexcept nogil:
+    """Give back first: what is charged now must not be taken for what is given back."""
     cdef const change_t* change
     cdef settled_pool_t* pool
     cdef slot_t* slot
     cdef int i
     for i in range(self.change_count):
         change = &self.changes[i]
-        pool = settled_pool(settled, change.pool)
-        if change.micro > 0:
-            change_charge(change, record, seen)
-            pool.charged = max(pool.charged, change.micro)
-            continue
         slot = record_slot(record, change.key)
-        if slot != NULL and change.window != NULL:
+        if change.micro < 0 and slot != NULL and change.window != NULL:
             seen.zone = change.zone
+            pool = settled_pool(settled, change.pool)
             pool.refunded = max(pool.refunded, window_refund(
                 change.window, &seen, slot, record_log(record, slot), self.admission.admitted_at, change.end, -change.micro))
+    for i in range(self.change_count):
+        change = &self.changes[i]
+        if change.micro > 0:
+            pool = settled_pool(settled, change.pool)
+            pool.charged = max(pool.charged, change.micro)
+            change_charge(change, record, seen)
 
 
 cdef inline void side_close(
