@@ -42,10 +42,10 @@ test: $(BUILT) $(PROTO_VENV)/.built lint ## Run all tests
 	$(PYTHON) -m pytest
 
 lint: $(BUILT) ## Check style and types
-	$(VENV)/bin/ruff format --check quota tests benchmarks
-	$(VENV)/bin/ruff check quota tests benchmarks
+	$(VENV)/bin/ruff format --check quota tests benchmarks docs
+	$(VENV)/bin/ruff check quota tests benchmarks docs
 	PATH=$(VENV)/bin:$$PATH cython-lint core
-	$(VENV)/bin/mypy --strict quota
+	$(VENV)/bin/mypy --strict quota docs/streaming.py
 
 FIGURES := .benchmarks
 
