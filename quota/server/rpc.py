@@ -7,8 +7,10 @@ handlers take raw bytes and parse them themselves, and what goes wrong there pas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, cast
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf import message_factory
@@ -18,8 +20,18 @@ from google.protobuf.message import DecodeError, Message
 from quota.server.metrics import RpcTimer
 from quota.server.status import STATUS, details, status_code
 
-Method = Callable[[Any], Message]
-"""Takes the request, or an iterator of them, and returns the response. Raises the errors of the status table."""
+Method = Callable[[Any], Message | Iterator[Message]]
+"""Takes the request, or an iterator of them, and returns the response, or an iterator of them, as its method in the proto.
+
+Raises the errors of the status table."""
+
+_CALL: Final[ContextVar[grpc.ServicerContext]] = ContextVar("call")
+
+
+def caller() -> str:
+    """Return who asks, within a method: the peer's address, such as `127.0.0.1:51234`."""
+    # gRPC writes `ipv4:127.0.0.1:51234` and `ipv6:%5B::1%5D:51234`.
+    return unquote(_CALL.get().peer()).removeprefix("ipv4:").removeprefix("ipv6:")
 
 
 def service_handler(
@@ -32,13 +44,13 @@ def service_handler(
             continue
         parse = _parser(message_factory.GetMessageClass(method.input_type))
         observe = timer.observer(f"{service.name}/{method.name}")
+        serve = methods[method.name]
         if method.client_streaming:
-            streaming = _stream_handler(parse, methods[method.name], observe)
-            handlers[method.name] = grpc.stream_unary_rpc_method_handler(streaming)
+            handlers[method.name] = grpc.stream_unary_rpc_method_handler(_stream_handler(parse, serve, observe))
+        elif method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_answers_handler(parse, serve, observe))
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _unary_handler(parse, methods[method.name], observe)
-            )
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary_handler(parse, serve, observe))
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
@@ -59,8 +71,9 @@ def _unary_handler(
 ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
+        _CALL.set(context)
         try:
-            return serve(parse(raw)).SerializeToString()
+            return cast(Message, serve(parse(raw))).SerializeToString()
         except tuple(STATUS) as error:
             _refuse(context, error)
         finally:
@@ -74,8 +87,26 @@ def _stream_handler(
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
     def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
+        _CALL.set(context)
         try:
-            return serve(map(parse, raws)).SerializeToString()
+            return cast(Message, serve(map(parse, raws))).SerializeToString()
+        except tuple(STATUS) as error:
+            _refuse(context, error)
+        finally:
+            observe(perf_counter() - began)
+
+    return handle
+
+
+def _answers_handler(
+    parse: Callable[[bytes], Message], serve: Method, observe: Callable[[float], None]
+) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+    def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        began = perf_counter()
+        _CALL.set(context)
+        try:
+            for answer in cast(Iterator[Message], serve(parse(raw))):
+                yield answer.SerializeToString()
         except tuple(STATUS) as error:
             _refuse(context, error)
         finally:
