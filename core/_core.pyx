@@ -8,13 +8,13 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
 
 from adjust cimport account_limit_state, adjust, adjusted_t
 from admission cimport (
     HELD, ID_BYTES_MAX, SETTLED, admission_copy, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
-    admission_outlives, admission_t,
+    admission_outlives, admission_t, drawn_t, moved_t,
 )
 from amounts cimport MICRO, amount_add, i128
 from answer cimport (
@@ -25,7 +25,7 @@ from ask cimport (
     ACCOUNT_UNKNOWN, ALLOWED, BURST, DRAWS_MAX, LIMIT_EXHAUSTED, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
 )
 from blob cimport (
-    ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
+    ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
     reader_t, write_bytes, write_record, writer_t,
 )
 from charge cimport terms_t
@@ -35,10 +35,10 @@ from fingerprint cimport request_fingerprint, request_id_hash, settlement_finger
 from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
-from names cimport name_of, name_t, names_add, names_free, names_init, names_t
+from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
 from prompt cimport prompt_hash, prompt_t
 from record cimport (
-    SLOTS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log, record_new, record_override,
+    CHANGED, DELETED, SLOTS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log, record_new, record_override,
     record_remake, record_slot, record_slots, record_t,
 )
 from rules cimport (
@@ -52,9 +52,10 @@ from side cimport (
 )
 from siphash cimport siphash
 from table cimport (
-    CHUNK_RECORDS, PREFETCH, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
+    CHUNK_RECORDS, PREFETCH, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
     table_probable, table_remove, table_t,
 )
+from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
 from zone cimport schedule_t, span_t, zone_local, zone_t
 
@@ -74,6 +75,7 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_unlock(pthread_mutex_t*)
 
 cdef tuple VERDICTS = tuple(Verdict)
+cdef int PERIOD_COUNT = len(types.PERIODS)
 
 include "request.pyx"
 include "labels.pyx"
@@ -83,6 +85,7 @@ include "decision.pyx"
 include "usage.pyx"
 include "blob.pyx"
 include "check.pyx"
+include "take.pyx"
 include "ledger.pyx"
 include "line.pyx"
 include "gate.pyx"

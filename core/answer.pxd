@@ -1,6 +1,6 @@
 # cython: cdivision=True
 """Answers: what a decision comes to, as plain values that whoever asked may keep."""
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from amounts cimport amount_add, ctz
 from ask cimport MODEL_NONE, RULE_NONE, ask_t, touched_t
@@ -44,6 +44,7 @@ cdef struct answer_t:
     int64_t frees_at                # when the deciding limit has room, also past the subscription's end; NEVER: at no time
     bint hints                      # the vendor's hint stands in for the wait
     int64_t hold_until              # 0: no hold
+    uint64_t ticket                 # of the change that the answer stands on; 0: none
     int charge_count
     int state_count
     charge_t charges[POOLS_MAX]
@@ -60,6 +61,7 @@ cdef inline void answer_begin(answer_t* answer) noexcept nogil:
     answer.weight_micro = 0
     answer.wait_until = answer.frees_at = NEVER
     answer.hold_until = 0
+    answer.ticket = 0
     answer.charge_count = answer.state_count = 0
 
 

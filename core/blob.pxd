@@ -8,6 +8,7 @@
     sliding   name id, varint count, then per entry varint time since the one before, varint micro-units
     others    name id, varint used, varint end
     override  name id, varint units
+    deleted   nothing: the account is a tombstone
     prompt    u64 hash, u64 hash, varint last call, number, calls, then count, and per pool name, varint paid
     admission name id, u8 flags, varint admitted at, until since then, hold until since then if held, u64 fingerprint, u64 settlement if
               settled, varint weight (2), number, prompt, name catalog, version, plan, model, tool; then count, and per limit name id, u8 kind,
@@ -28,7 +29,7 @@ from amounts cimport amount_add
 from log cimport ENTRIES_MAX_MAX, entry_t
 from names cimport name_t
 from prompt cimport prompt_t
-from record cimport record_carried, record_log, record_slots, record_t
+from record cimport DELETED, record_carried, record_log, record_slots, record_t
 from rules cimport version_t
 from side cimport known_t, side_t
 from siphash cimport siphash
@@ -38,6 +39,7 @@ cdef enum section_t:                # 1 to 5 are slots, by the window's kind
     OVERRIDE = 16
     PROMPT = 17
     ADMISSION = 18
+    TOMBSTONE = 19
 
 cdef enum:
     BLOB_SCHEMA = 1
@@ -225,6 +227,8 @@ cdef inline void write_record(
         start = section_begin(self, slots[i].key & 7, width)
         write_slot(self, record, &slots[i], labels)
         section_end(self, start, width)
+    if record.flags & DELETED:
+        section_end(self, section_begin(self, TOMBSTONE, SHORT), SHORT)
     if record.side != NULL:
         write_side(self, record.side, labels, versions)
     write_bytes(self, record_carried(record), record.carried_size)

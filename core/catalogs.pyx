@@ -105,6 +105,14 @@ cdef class Catalogs:
                 rules = None
         return self.new_version(catalog, version, rules, mutex)
 
+    cdef int number_of(self, int label) noexcept:
+        """The number of the catalog whose name has that label, or -1."""
+        cdef int i
+        for i in range(<int>len(self.rules)):
+            if self.in_force[i].label == label:
+                return i
+        return -1
+
     cdef object version(self, uint32_t number):
         """The CatalogVersion of that number."""
         catalog, version = self._version_names[number]

@@ -42,6 +42,7 @@ cdef class Decision:
     cdef int64_t _frees_at
     cdef int64_t _hold_until
     cdef readonly int64_t weight_micro
+    cdef readonly uint64_t ticket   # of the ledger's change that the answer stands on; 0: none
     cdef int _charge_count
     cdef int _state_count
     cdef charge_t _charge           # the usual one
@@ -64,6 +65,7 @@ cdef class Decision:
         self._hints = answer.hints
         self._limit = answer.limit
         self._hold_until = answer.hold_until
+        self.ticket = answer.ticket
         self._wait_until = answer.wait_until
         self._frees_at = answer.frees_at
         self.weight_micro = answer.weight_micro

@@ -7,6 +7,7 @@ cdef class Labels:
     cdef dict _numbers
     cdef list _names                # bytes objects, so that C may point at them
     cdef name_t* at                 # the same for C, by number; never moved, its pages are taken as they are filled
+    cdef uint16_t recent[256]       # numbers lately looked up, by hash: blobs name the same few over and over
 
     def __cinit__(self):
         self._numbers = {}
@@ -33,6 +34,14 @@ cdef class Labels:
             self.at[<int>number] = name_in(<bytes>self._names[number])
             self._numbers[name] = number
         return number
+
+    cdef int number_of(self, const uint8_t* at, uint32_t size) except -1:
+        """The number of a name as bytes. Raises UnicodeDecodeError."""
+        cdef uint16_t* recent = &self.recent[name_hash(at, size) & 255]
+        cdef name_t* name = &self.at[recent[0]]
+        if name.size != size or memcmp(name.at, at, size) != 0:
+            recent[0] = self.number(at[:size].decode())
+        return recent[0]
 
     cdef str name(self, int number):
         return (<bytes>self._names[number]).decode()

@@ -40,6 +40,8 @@ cdef class Ledger:
     cdef uint64_t _behind
     cdef uint64_t _replays
     cdef forgotten_t _forgotten
+    cdef track_t _track
+    cdef uint64_t _deleted          # tombstones in the table
     cdef bounds_t _bounds
     cdef int64_t _capacity
     cdef Catalogs _catalogs
@@ -102,6 +104,7 @@ cdef class Ledger:
                             record_free(tables[j].at[i].records[slot])
                 chunks_free(tables[j])
         free(self._counters.at)
+        track_free(&self._track)
         pthread_mutex_destroy(&self._mutex)
 
     # ---- Catalogs ----
@@ -167,7 +170,12 @@ cdef class Ledger:
         return request.hash
 
     cdef record_t** find(self, bytes id) noexcept:
-        """With the mutex held."""
+        """Where an account is, or NULL. With the mutex held."""
+        cdef record_t** where = self.find_any(id)
+        return where if where != NULL and not where[0].flags & DELETED else NULL
+
+    cdef record_t** find_any(self, bytes id) noexcept:
+        """Likewise, tombstones too."""
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(id)
         return table_find(&self._table, at, <uint32_t>len(id), self.hash_of(at, <uint32_t>len(id)))
 
@@ -190,21 +198,25 @@ cdef class Ledger:
         if rules_plan(self._catalogs.in_force[number].rules, label) == NULL:
             raise KeyError(plan)
         pthread_mutex_lock(&self._mutex)
-        where = self.find(id)
+        where = self.find_any(id)
         if where != NULL:
             record = where[0]
-            catalog_before, plan_before = record.catalog, record.plan
+            if not record.flags & DELETED:
+                catalog_before, plan_before = record.catalog, record.plan
         else:
             record = record_new(<const uint8_t*>PyBytes_AS_STRING(id), <uint16_t>len(id), hash, 0)
             stored = record != NULL and table_add(&self._table, record)
-        if stored and record_override(record, own, own_count):
+        if stored and track_reserve(&self._track) and record_override(record, own, own_count):
+            self._deleted -= record.flags & DELETED != 0
+            record.flags &= ~DELETED
+            track_note(&self._track, record)
             record.catalog, record.plan, record.period = number, label, period
             record.subscribed_at = subscribed_at
             record.expires_at = expires_at if expires_at else NEVER
         elif stored:
             stored = False
             if where == NULL:
-                table_remove(&self._table, self.find(id))
+                table_remove(&self._table, self.find_any(id))
         pthread_mutex_unlock(&self._mutex)
         if not stored:
             if where == NULL:
@@ -251,22 +263,38 @@ cdef class Ledger:
         pthread_mutex_unlock(&self._mutex)
         return self.account_row(&found) if where != NULL else None
 
-    def delete(self, str account not None):
-        """Forget an account and all it has drawn; whether it was there."""
+    def delete(self, str account not None, int64_t now, bint purge):
+        """Delete an account; whether it was there. Without `purge` a tombstone stays: what was drawn is found again if the account is put."""
         cdef bytes id = id_sought(account)
         cdef record_t** where
         cdef record_t* record
+        cdef bint done = True
         pthread_mutex_lock(&self._mutex)
-        where = self.find(id)
-        record = where[0] if where != NULL else NULL
-        if where != NULL:
-            table_remove(&self._table, where)
-        pthread_mutex_unlock(&self._mutex)
-        if record == NULL:
+        where = self.find_any(id) if purge else self.find(id)
+        if where == NULL:
+            pthread_mutex_unlock(&self._mutex)
             return False
-        self.count_plan((record.catalog, record.plan), -1)
-        record_free(record)
-        return True
+        record = where[0]
+        catalog, plan, deleted = record.catalog, record.plan, record.flags & DELETED != 0
+        if not purge:
+            done = track_reserve(&self._track)
+            if done:
+                record.seen_at = max(record.seen_at, now)
+                record.flags |= DELETED
+                self._deleted += 1
+                track_note(&self._track, record)
+        else:
+            done = track_purge_reserve(&self._track)
+            if done:
+                self._deleted -= deleted
+                table_remove(&self._table, where)
+                track_purge(&self._track, record)
+        pthread_mutex_unlock(&self._mutex)
+        if not done:
+            raise MemoryError
+        if not deleted:
+            self.count_plan((catalog, plan), -1)
+        return not deleted
 
     def page(self, uint64_t start, int count):
         """About `count` accounts in the table's own order, from the place `start` (0 = the beginning) on, and the place after them.
@@ -297,7 +325,7 @@ cdef class Ledger:
 
     @property
     def account_count(self):
-        return self._table.count
+        return self._table.count - self._deleted
 
     # ---- Decisions ----
 
@@ -307,7 +335,7 @@ cdef class Ledger:
             &self._table, request.account.at, request.account.size, self.account_hash(request))
         cdef terms_t terms
         cdef int outcome
-        if where == NULL:
+        if where == NULL or where[0].flags & DELETED:
             answer_unknown(answer)
             catalog[0] = -1
             counters_add(&self._counters, counter_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
@@ -315,13 +343,18 @@ cdef class Ledger:
         catalog[0] = where[0].catalog
         if where[0].seen_at > now + BEHIND_US_MAX:
             self._behind += 1
+        if not track_reserve(&self._track):
+            return NO_MEMORY
         self.terms(&terms, catalog[0])
         outcome = decide(&terms, where, request, now, answer, True)
         if outcome != DECIDED:
             return outcome
         if answer.replayed:
             self._replays += 1
+            answer.ticket = self._track.ticket
         else:
+            if answer.verdict == ALLOWED:
+                answer.ticket = track_note(&self._track, where[0])
             counters_add(&self._counters, counter_kind(
                 self._catalogs.in_force[catalog[0]].label, where[0].plan, answer.model, answer.verdict, answer.rule))
         return DECIDED
@@ -504,9 +537,13 @@ cdef class Ledger:
         content = settlement_fingerprint(cancels, request.c.draws, request.c.draw_count)
         pthread_mutex_lock(&self._mutex)
         where = self.find(request._account)
-        if where != NULL:
+        if where != NULL and not track_reserve(&self._track):
+            result = NO_MEMORY
+        elif where != NULL:
             self.terms(&terms, where[0].catalog)
             result = settle(&terms, where, &request.c, cancels, content, now, &settled)
+            if result == DECIDED:
+                track_note(&self._track, where[0])
         pthread_mutex_unlock(&self._mutex)
         if result != DECIDED:
             raise self.not_known(request, where != NULL) if result == NOT_KNOWN else self.error_of(request, result, settled.past_draw)
@@ -537,13 +574,17 @@ cdef class Ledger:
         cdef int64_t hold = hold_ms * 1000
         pthread_mutex_lock(&self._mutex)
         where = self.find(request._account)
-        if where != NULL:
+        if where != NULL and not track_reserve(&self._track):
+            result = NO_MEMORY
+        elif where != NULL:
             result = renew(where[0], &request.c, hold, now, &hold_until)
+            if result == DECIDED:
+                track_note(&self._track, where[0])
         pthread_mutex_unlock(&self._mutex)
         if result == HOLD_ENDED:
             raise FailedPrecondition(f"the hold of request {request_id!r} of account {account!r} has ended, or none was opened")
         if result != DECIDED:
-            raise self.not_known(request, where != NULL)
+            raise self.not_known(request, where != NULL) if result == NOT_KNOWN else MemoryError()
         return milliseconds_up(hold_until)
 
     def adjust(self, str account not None, str pool not None, str limit_id not None, int64_t micro, int64_t now):
@@ -561,7 +602,10 @@ cdef class Ledger:
             pthread_mutex_unlock(&self._mutex)
             return None
         self.terms(&terms, where[0].catalog)
-        outcome = adjust(&terms, where, pool_label, rule, micro, now, &adjusted)
+        outcome = NO_MEMORY
+        if track_reserve(&self._track):
+            outcome = adjust(&terms, where, pool_label, rule, micro, now, &adjusted)
+            track_note(&self._track, where[0])
         rules = <Rules>self._catalogs.rules[where[0].catalog]
         pthread_mutex_unlock(&self._mutex)
         if outcome == NO_MEMORY:
@@ -617,28 +661,97 @@ cdef class Ledger:
     def decode(self, str account not None, bytes blob not None):
         """Put the account as the blob has it, in place of the one of that id. Raises CorruptRecord; nothing is changed then."""
         cdef bytes id = text_bytes("account", account, 1, ACCOUNT_BYTES_MAX)
-        cdef uint64_t hash = self.hash_of(<const uint8_t*>PyBytes_AS_STRING(id), <uint32_t>len(id))
-        cdef record_t* record = decode_record(id, hash, blob, self._catalogs, &self._mutex)
+        self.place(name_in(id), <const uint8_t*>PyBytes_AS_STRING(blob), len(blob))
+
+    cdef int place(self, name_t id, const uint8_t* at, uint64_t size) except -1:
+        """Put an account as a blob has it, tracked or not."""
+        cdef uint64_t hash = self.hash_of(id.at, id.size)
+        cdef record_t* record = decode_record(id, hash, at, size, self._catalogs, &self._mutex)
         cdef record_t* before = NULL
-        cdef bint stored = True
-        after = (record.catalog, record.plan)
+        cdef record_t** where
+        cdef bint stored
         if rules_plan(self._catalogs.in_force[record.catalog].rules, record.plan) == NULL:
+            plan = self._catalogs.labels.name(record.plan)
             record_free(record)
-            raise CorruptRecord(f"record of {account!r}: its catalog has no plan {self._catalogs.labels.name(after[1])!r}")
+            raise corrupt(id, f"its catalog has no plan {plan!r}")
         pthread_mutex_lock(&self._mutex)
-        where = self.find(id)
-        if where != NULL:
+        where = table_find(&self._table, id.at, id.size, hash)
+        stored = track_reserve(&self._track)
+        if stored and where != NULL:
             before = where[0]
+            record.flags |= before.flags & CHANGED
             where[0] = record
-        else:
+        elif stored:
             stored = table_add(&self._table, record)
+        if stored:
+            track_note(&self._track, record)
         pthread_mutex_unlock(&self._mutex)
         if not stored:
             record_free(record)
             raise MemoryError
-        self.count_plan((before.catalog, before.plan) if before != NULL else None, -1)
-        self.count_plan(after, 1)
+        self.count_record(record, 1)
+        if before != NULL:
+            self.count_record(before, -1)
         record_free(before)
+        return 0
+
+    cdef int count_record(self, const record_t* record, int by) except -1:
+        """Count an account, or a tombstone, in or out."""
+        if record.flags & DELETED:
+            self._deleted += by
+        else:
+            self.count_plan((record.catalog, record.plan), by)
+        return 0
+
+    # ---- Tracking: for a store ----
+
+    def track(self):
+        """Note changes from now on."""
+        self._track.on = True
+
+    @property
+    def ticket(self):
+        """Number of the latest change."""
+        return self._track.ticket
+
+    def take(self, uint64_t bytes_max):
+        """The accounts changed since they were last taken, packed, about `bytes_max` of them at most; and the ticket up to which every change
+        is in what was taken so far. Packed: u16 size, id, u32 size, blob; a blob of size 0 says that the account is gone."""
+        cdef packed_t packed
+        cdef uint64_t covered = 0
+        cdef bint more = True
+        packed.at, packed.size, packed.room = NULL, 0, 0
+        with nogil:
+            while more:             # some at a time: decisions go on in between
+                pthread_mutex_lock(&self._mutex)
+                more = take_some(&packed, &self._track, &self._table, self._catalogs, bytes_max, &covered)
+                pthread_mutex_unlock(&self._mutex)
+        try:
+            if packed.failed:
+                raise MemoryError
+            return packed.at[:packed.size], covered
+        finally:
+            free(packed.at)
+
+    def restore(self, bytes packed not None):
+        """Put every account of a packed row, later ones in place of earlier; how many. Raises CorruptRecord; those before it are put."""
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(packed)
+        cdef reader_t reader
+        cdef reader_t blob
+        cdef name_t id
+        cdef Py_ssize_t count = 0
+        reader.at, reader.end, reader.bad = at, at + len(packed), False
+        while reader.at < reader.end:
+            id = unpack_id(&reader)
+            blob = unpack_blob(&reader)
+            if reader.bad or not 0 < id.size <= ID_BYTES_MAX:
+                raise CorruptRecord(f"packed records: damaged at byte {reader.at - at} of {len(packed)}")
+            if blob.at == blob.end:
+                self.delete(text_of(id), 0, True)
+            else:
+                self.place(id, blob.at, blob.end - blob.at)
+            count += 1
+        return count
 
     # ---- Figures ----
 

@@ -12,7 +12,7 @@ from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
 from admission cimport ID_BYTES_MAX
-from record cimport record_id, record_t
+from record cimport DELETED, record_id, record_t
 from side cimport OVERRIDES_MAX, override_t
 from table cimport CHUNK_RECORDS, chunk_home, chunk_t, chunks_t
 
@@ -75,7 +75,10 @@ cdef inline uint64_t gather(gathered_t* self, const chunks_t* chunks, uint64_t s
     while True:
         chunk = &chunks.at[i & (size - 1)]
         for slot in range(CHUNK_RECORDS):
-            if chunk.tags[slot] and chunk.records[slot].hash >= start and not gathered_add(self, chunk.records[slot]):
+            if (
+                chunk.tags[slot] and chunk.records[slot].hash >= start and not chunk.records[slot].flags & DELETED
+                and not gathered_add(self, chunk.records[slot])
+            ):
                 return 0
         # Where nothing went on to a later chunk, everything that belongs here or before has been seen.
         if chunk.overflow == 0 and i + 1 >= size:

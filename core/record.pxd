@@ -36,7 +36,11 @@ cdef struct record_t:               # 56 bytes
     uint16_t slot_count
     uint16_t carried_size           # at the end of the block
     uint8_t period                  # index into quota.types.PERIODS
-    uint8_t unused
+    uint8_t flags
+
+cdef enum record_flag_t:
+    CHANGED = 1                     # and marked (track.pxd)
+    DELETED = 2                     # a tombstone: nobody sees it, but what was drawn is found again if the account is put again
 
 cdef struct need_t:                 # what a charge needs to find in the record
     uint32_t key
@@ -100,7 +104,7 @@ cdef inline record_t* record_new(const uint8_t* id, uint16_t id_size, uint64_t h
     self.id_size = id_size
     self.slot_count = 0
     self.carried_size = carried_size
-    self.unused = 0
+    self.flags = 0
     memcpy(record_id(self), id, id_size)
     return self
 

@@ -205,10 +205,13 @@ class Engine(Gate):
         rows, following = self.ledger.page(start, page_size)
         return [account_from(row) for row in rows], "" if following is None else f"{following:x}"
 
-    def delete_account(self, id: str, *, purge: bool = False) -> None:
-        """Forget an account and what it has drawn. Raises NotFound. (Without a store `purge` makes no difference.)"""
+    def delete_account(self, id: str, *, purge: bool = False, now_ms: int | None = None) -> None:
+        """Delete an account. Raises NotFound.
+
+        What it has drawn is found again if it is put before its longest window has ended; with `purge` it is forgotten at once.
+        """
         with self._changing:
-            if not self.ledger.delete(id):
+            if not self.ledger.delete(id, self.now_us(now_ms), purge):
                 raise no_account(id)
 
     @property
