@@ -49,7 +49,7 @@ def test_paging_while_accounts_come_and_go():
             engine.put_account(f"comes-{step}-{i}", plan="only")
         if step:
             for i in range(150):
-                engine.delete_account(f"comes-{step - 1}-{i}")
+                engine.delete_account(f"comes-{step - 1}-{i}", purge=True)
         step += 1
 
     assert sorted(f"stays-{i}" for i in range(500)) == sorted(id for id in seen if id.startswith("stays"))
@@ -74,7 +74,7 @@ def test_random_inserts_removals_and_charges_agree_with_a_dict():
             engine.put_account(id, plan="only", subscribed_at_ms=START_MS)
             drawn.setdefault(id, 0)
         elif what < 0.6 and id in drawn:
-            engine.delete_account(id)
+            engine.delete_account(id, purge=True)
             del drawn[id]
         elif id in drawn:
             drawn[id] += engine.admit(Request(id, model="m"), now_ms=START_MS + step).allowed
