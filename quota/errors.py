@@ -7,6 +7,8 @@
       NotFound              no such account, catalog or id
       FailedPrecondition    right in itself, but not now: what stands in the way
       CorruptRecord         a stored record does not decode: it is not served, and never taken for an empty one
+      StoreError            the store cannot be opened, or cannot go on: which directory or file, and why
+      Unavailable           what was asked cannot be kept safe now: the store has failed, or the disk does not answer
 
 The server turns each into one gRPC status, in `quota/server/status.py`.
 """
@@ -53,3 +55,11 @@ class FailedPrecondition(QuotaError):
 
 class CorruptRecord(QuotaError):
     """A stored record does not decode. The message names the account and what is wrong."""
+
+
+class StoreError(QuotaError):
+    """A store that cannot be opened, or cannot go on. The message names directory or file, and why."""
+
+
+class Unavailable(QuotaError):
+    """What was asked cannot be kept safe now. It may have been charged: its id finds it, once the server is back."""

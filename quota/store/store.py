@@ -1,0 +1,232 @@
+"""The embedded store: one directory, one SQLite file, one process.
+
+store = Store.open(Path("/var/lib/quotad"), durability=Durability())   # locked; new if there was none
+for catalog in store.kept.catalogs: ...                               # before the accounts that are on them
+store.restore(engine.ledger)
+store.start(engine.ledger, clock.now_us, on_failure)                   # from now on changes are noted and written
+decision = engine.admit(request)
+store.wait(decision.ticket)                                            # then the answer may leave
+store.close()
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from quota.errors import StoreError
+from quota.store.durability import Durability
+from quota.store.fold import FOLD_BYTES, Folder
+from quota.store.format import ADD_AUDIT, FILE, FORMAT, PAGE_BYTES, PUT_CATALOG, PUT_META, SCHEMA, checked
+from quota.store.load import Kept, Restoring, read_kept, restore
+from quota.store.lock import DirectoryLock
+from quota.store.wal import check_log
+from quota.store.writer import Changes, Writer
+
+CACHE_KIB: Final = 16_384  # the inner pages of a snapshot of millions, so that a fold reads few
+LOG_BYTES_MAX: Final = 67_108_864  # what is left of the write-ahead log after a long backup let it grow
+STRICT: Final = Durability()
+
+
+class Tracked(Changes, Restoring, Protocol):
+    """The ledger, as far as the store knows it."""
+
+    def track(self) -> None: ...
+
+
+class Store:
+    """What is in force survives this process. Made by `open`; every method may be called from any thread."""
+
+    def __init__(
+        self, directory: Path, lock: DirectoryLock, database: sqlite3.Connection, kept: Kept, durability: Durability
+    ) -> None:
+        self.directory = directory
+        self.file = directory / FILE
+        self.durability = durability
+        self.kept = kept
+        """What the file held when it was opened, beside the accounts."""
+        self._lock = lock
+        self._database = database
+        self._writer: Writer | None = None
+        self._auditing = threading.Lock()  # numbers and notes in one order
+        self._audit_sequence = kept.audit_sequence
+        self._now_us: Callable[[], int] = lambda: 0
+        self.folder = Folder(database, kept.journal_bytes)
+
+    @classmethod
+    def open(cls, directory: Path, *, durability: Durability = STRICT) -> Store:
+        """Lock the directory and check the file; both are made if absent.
+
+        Raises StoreError, which names directory, process, file or row: in use, damaged, or of a newer format.
+        """
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{directory}: cannot be made: {error.strerror}") from error
+        lock = DirectoryLock(directory)
+        database: sqlite3.Connection | None = None
+        try:
+            database, kept = _open(directory)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(directory, lock, database, kept, durability)
+
+    # ---- Start and end ----
+
+    def restore(self, ledger: Restoring) -> int:
+        """Put every account into the ledger, whose catalogs are loaded; how many records were read. Raises StoreError."""
+        try:
+            return restore(self._database, self.file, self.kept, ledger)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.file}: {error}") from error
+
+    def start(self, ledger: Tracked, now_us: Callable[[], int], on_failure: Callable[[str], None]) -> None:
+        """Note every change from now on, and write it. `on_failure` is told why, once, if nothing more can be written."""
+        ledger.track()
+        self._now_us = now_us
+        self._writer = Writer(
+            self._database, self.folder, ledger, now_us, self.durability, self.kept.sequence, on_failure
+        )
+        self._writer.start()
+
+    def close(self) -> None:
+        """Write what is left, give file and directory back. Raises StoreError if the store has failed.
+
+        After a failure the file is not touched any more, and stays open until the process ends.
+        """
+        if self._writer is not None:
+            self._writer.close()
+        self._database.close()
+        self._lock.close()
+
+    # ---- While it runs ----
+
+    @property
+    def writer(self) -> Writer:
+        """The writing thread. The store has been started."""
+        assert self._writer is not None
+        return self._writer
+
+    def check(self) -> None:
+        """Raise Unavailable if the store has failed. To be called before anything is charged or changed."""
+        self.writer.check()
+
+    def wait(self, ticket: int) -> None:
+        """Return once the answer that rests on the ledger's change `ticket` may leave. Raises Unavailable.
+
+        In strict mode that is when the change is on disk; in interval mode at once, unless writing lags behind.
+        """
+        self.writer.wait(ticket)
+
+    def wait_all(self) -> None:
+        """Return once all that was changed, loaded or audited before this call is on disk, in either mode.
+
+        For changes through the control port. Raises Unavailable.
+        """
+        self.writer.wait_all()
+
+    def put_catalog(self, name: str, yaml: str, version: str, loaded_at_us: int) -> None:
+        """Keep a catalog loaded at run time, in place of the one of its name.
+
+        To be called while the catalog is being loaded, before any account can be put on it.
+        """
+        self.writer.note(PUT_CATALOG, (name, yaml, version, loaded_at_us))
+
+    def audit(self, who: str, what: str, details: str) -> None:
+        """Note a change made through the control port, right after it was made; then `wait_all`."""
+        with self._auditing:
+            self._audit_sequence += 1
+            self.writer.note(ADD_AUDIT, (self._audit_sequence, self._now_us(), who, what, details))
+
+    def reader(self) -> sqlite3.Connection:
+        """Return a connection of its own that can only read, for the audit log; the caller closes it."""
+        connection = sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        connection.execute("PRAGMA query_only = true")
+        return connection
+
+    def copy_to(
+        self, target: sqlite3.Connection, progress: Callable[[int, int, int], object] | None = None, pages: int = 256
+    ) -> None:
+        """Copy the file as it stands, `pages` at a time between commits; what is written meanwhile is in the copy.
+
+        `progress` is told (status, pages left, pages). Raises sqlite3.Error.
+        """
+        self._database.backup(target, pages=pages, progress=progress, sleep=0.001)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes on disk, write-ahead log included."""
+        names = (FILE, f"{FILE}-wal")
+        return sum((self.directory / name).stat().st_size for name in names if (self.directory / name).exists())
+
+
+def _open(directory: Path) -> tuple[sqlite3.Connection, Kept]:
+    file = directory / FILE
+    log = directory / f"{FILE}-wal"
+    if not file.exists():
+        if log.exists():
+            raise StoreError(f"{file}: is gone, but its write-ahead log {log.name} is there: put it back")
+        create(directory)
+    check_log(log)
+    database = connect(file)
+    try:
+        kept = read_kept(database, file)
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return database, kept
+    except (sqlite3.Error, ValueError, KeyError) as error:
+        database.close()
+        raise StoreError(f"{file}: {error}; `quotad repair` keeps what can be read") from error
+    except BaseException:
+        database.close()
+        raise
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """Open the file for writing, every commit synchronous."""
+    try:
+        database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
+        for pragma in (
+            "journal_mode = WAL", "synchronous = FULL", f"cache_size = -{CACHE_KIB}",
+            f"journal_size_limit = {LOG_BYTES_MAX}",
+        ):  # fmt: skip
+            database.execute(f"PRAGMA {pragma}")
+        return database
+    except sqlite3.Error as error:
+        raise StoreError(f"{file}: {error}") from error
+
+
+def create(directory: Path) -> None:
+    """Make an empty file, whole or not at all: a file that is there is never taken for a new one."""
+    new = directory / f"{FILE}.new"
+    new.unlink(missing_ok=True)
+    try:
+        database = sqlite3.connect(new, isolation_level=None)
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        database.executescript(f"BEGIN; {SCHEMA} COMMIT")
+        for key, value in (("format", FORMAT), ("folded", 0), ("time_us", 0)):
+            database.execute(PUT_META, checked(key, str(value)))
+        database.close()
+        new.rename(directory / FILE)
+        for path in (directory, *directory.parents):
+            _sync_directory(path)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{new}: {error}") from error
+
+
+def _sync_directory(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # not ours, so nothing in it was made just now
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+__all__ = ["FOLD_BYTES", "Store", "Tracked", "connect", "create"]

@@ -1,0 +1,321 @@
+"""The one thread that writes: it takes what changed, commits it, and lets those go who waited for it.
+
+While one commit is on its way to the disk, everything that is asked for meanwhile gathers for the next: group commit.
+Each waiting thread has a lock of its own, released once its change is durable: waking all of them through one
+condition costs twice as much (docs/store.md).
+
+A failed write or fsync ends it. The file is not written to again, not even to close it: after a failed fsync the
+system may hold pages for written that are not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from zlib import crc32
+
+from quota.errors import StoreError, Unavailable
+from quota.store.durability import Durability
+from quota.store.fold import Folder
+from quota.store.format import ADD_JOURNAL, PUT_META, checked, checksum
+
+ROW_BYTES_MAX: Final = 65_536  # of one packed row: a fold takes whole rows, and holds up a commit so long
+FLUSH_BYTES_MAX: Final = 4_194_304  # of one transaction: what is left comes with the next
+WAIT_SECONDS_MAX: Final = 30.0
+KEEP_TIME_SECONDS: Final = 600.0  # without a change, the time is noted so often
+
+Note = tuple[str, tuple[object, ...]]
+"""A statement, and its columns without the checksum."""
+
+
+class Changes(Protocol):
+    """The ledger, as far as it is written: what changed, and which change was the last."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def capacity_micro(self) -> int: ...
+    def take(self, bytes_max: int) -> tuple[bytes, int]: ...
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the writer has done, for whoever scrapes."""
+
+    commits_count: int = 0
+    journal_bytes_count: int = 0
+    observe_commit: Callable[[float], None] = field(default=lambda seconds: None)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    ticket: int
+    noted: int
+    lock: threading.Lock
+
+
+class Writer:
+    """Writes what `changes` has, through `database`, which nobody else writes to.
+
+    `on_failure` is called once, from the writing thread and before anybody who waits is let go.
+    """
+
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        folder: Folder,
+        changes: Changes,
+        now_us: Callable[[], int],
+        durability: Durability,
+        sequence: int,
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._folder = folder
+        self._changes = changes
+        self._now_us = now_us
+        self._interval_s = durability.interval_ms / 1000
+        self._sequence = sequence
+        self._on_failure = on_failure
+        self.figures = Figures()
+        self.failure = ""
+
+        self._mutex = threading.Lock()  # guards what follows; never held during a write
+        self._waiting: list[_Waiting] = []
+        self._notes: list[Note] = []
+        self._noted = 0  # notes so far; the first one is number 1
+        self._durable_note = 0
+        self._durable = 0  # ticket; read without the mutex
+        self._unwritten_since: float | None = None  # the oldest change answered and not yet taken; interval mode alone
+        self._writing_since: float | None = None  # of those taken and on their way
+        self._closing = False
+        self._asleep = False
+        self._bell = threading.Lock()  # released to wake the thread
+        self._bell.acquire()
+
+        self._capacity_micro = -1  # as written
+        self._time_kept_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is left and end. Raises StoreError if that, or anything before, failed."""
+        with self._mutex:
+            self._closing = True
+            self._ring()
+        self._thread.join()
+        if self.failure:
+            raise StoreError(self.failure)
+
+    # ---- For the threads that answer ----
+
+    def check(self) -> None:
+        """Raise Unavailable if the store has failed: nothing may be charged that cannot be kept."""
+        if self.failure:
+            raise Unavailable(self.failure)
+
+    def wait(self, ticket: int) -> None:
+        """Return once an answer that rests on this change may leave. Raises Unavailable."""
+        if ticket <= self._durable:
+            return
+        if self._interval_s and self._may_leave():
+            return
+        self._wait(ticket, 0)
+
+    def wait_all(self) -> None:
+        """Return once everything changed or noted before this call is on disk, whatever the mode. Raises Unavailable."""
+        self._wait(self._changes.ticket, self._noted)
+
+    def note(self, sql: str, columns: tuple[object, ...]) -> None:
+        """Have a row written, together with all that changed before this call or earlier."""
+        with self._mutex:
+            self._notes.append((sql, columns))
+            self._noted += 1
+
+    def unwritten_seconds(self) -> float:
+        """How old the oldest change is that was answered and is not on disk; 0 in strict mode."""
+        since = self._oldest()
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    def _oldest(self) -> float | None:
+        return self._writing_since or self._unwritten_since
+
+    def _may_leave(self) -> bool:
+        self.check()
+        now = time.monotonic()
+        if self._unwritten_since is None:
+            with self._mutex:
+                if self._unwritten_since is None:
+                    self._unwritten_since = now
+                    self._ring()
+        since = self._oldest()
+        return since is None or now - since < self._interval_s
+
+    def _wait(self, ticket: int, noted: int) -> None:
+        waiting = _Waiting(ticket, noted, threading.Lock())
+        waiting.lock.acquire()
+        with self._mutex:
+            self.check()
+            if ticket <= self._durable and noted <= self._durable_note:
+                return
+            self._waiting.append(waiting)
+            self._ring()
+        if not waiting.lock.acquire(timeout=WAIT_SECONDS_MAX):
+            raise Unavailable(f"the disk has not answered for {WAIT_SECONDS_MAX:.0f} s; the change may yet be kept")
+        if ticket > self._durable or noted > self._durable_note:
+            self.check()
+
+    def _ring(self) -> None:
+        """Wake the thread. With the mutex held."""
+        if self._asleep:
+            self._asleep = False
+            self._bell.release()
+
+    # ---- The thread ----
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._sleep()
+                if self._due():
+                    self._flush()
+                if self._folder.due(idle=not self._waiting):
+                    self._folder.fold()
+            while not self._flush():
+                pass
+            self._keep_time()
+        except BaseException as error:  # whatever it is, nothing is written any more
+            self._fail(error)
+
+    def _sleep(self) -> None:
+        """Sleep until somebody waits, a change is old enough to be written, or there is something to do beside."""
+        with self._mutex:
+            if self._waiting or self._closing:
+                return
+            seconds = self._seconds_left()
+            if seconds <= 0:
+                return
+            self._asleep = True
+        if self._bell.acquire(timeout=seconds):
+            return
+        with self._mutex:
+            if self._asleep:
+                self._asleep = False
+                return
+        self._bell.acquire()  # rung since
+
+    def _seconds_left(self) -> float:
+        if self._unwritten_since is not None:
+            return self._flush_at() - time.monotonic()
+        if self._folder.due(idle=True):
+            return 0
+        return max(0.0, self._time_kept_at + KEEP_TIME_SECONDS - time.monotonic())
+
+    def _flush_at(self) -> float:
+        # Half the time for gathering, so that the other half is left for the disk before an answer has to wait.
+        return self._interval_s / 2 + (self._unwritten_since or 0)
+
+    def _due(self) -> bool:
+        if self._waiting or self._closing:
+            return True
+        if self._unwritten_since is not None:
+            return time.monotonic() >= self._flush_at()
+        return time.monotonic() >= self._time_kept_at + KEEP_TIME_SECONDS
+
+    def _flush(self) -> bool:
+        """Write what changed and was noted until now, in one transaction, and let those go who waited for it.
+
+        Returns False if there was more than one transaction takes.
+        """
+        goal = self._changes.ticket
+        with self._mutex:
+            self._writing_since, self._unwritten_since = self._unwritten_since, None
+        rows, ticket = self._take(goal)
+        with self._mutex:  # after taking: what a change needs was noted before it
+            notes, self._notes, noted = self._notes, [], self._noted
+        began = time.perf_counter()
+        if len(rows) == 1 and not notes and self._changes.capacity_micro == self._capacity_micro:
+            self._database.execute(ADD_JOURNAL, self._journal_row(rows[0]))
+            self._time_kept_at = time.monotonic()
+        elif self._write(rows, notes) == 0:
+            began = 0.0
+        if began:
+            self.figures.commits_count += 1
+            self.figures.observe_commit(time.perf_counter() - began)
+        self._let_go(ticket, noted, all_written=ticket >= goal)
+        return ticket >= goal
+
+    def _take(self, goal: int) -> tuple[list[bytes], int]:
+        rows: list[bytes] = []
+        size = 0
+        while True:
+            packed, ticket = self._changes.take(ROW_BYTES_MAX)
+            if packed:
+                rows.append(packed)
+                size += len(packed)
+            if ticket >= goal or size >= FLUSH_BYTES_MAX:
+                return rows, ticket
+
+    def _write(self, rows: list[bytes], notes: list[Note]) -> int:
+        """Write in one transaction; how many rows."""
+        capacity_micro = self._changes.capacity_micro
+        if capacity_micro != self._capacity_micro:
+            notes = [*notes, (PUT_META, ("capacity_micro", str(capacity_micro)))]
+            self._capacity_micro = capacity_micro
+        keeping_time = not rows and time.monotonic() >= self._time_kept_at + KEEP_TIME_SECONDS
+        if keeping_time:
+            notes = [*notes, (PUT_META, ("time_us", str(self._now_us())))]
+        if not rows and not notes:
+            return 0
+        self._database.execute("BEGIN IMMEDIATE")
+        for packed in rows:
+            self._database.execute(ADD_JOURNAL, self._journal_row(packed))
+        for sql, columns in notes:
+            self._database.execute(sql, checked(*columns))
+        self._database.execute("COMMIT")
+        self._time_kept_at = time.monotonic()
+        return len(rows) + len(notes)
+
+    def _journal_row(self, packed: bytes) -> tuple[object, ...]:
+        self._sequence += 1
+        at_us = self._now_us()
+        self._folder.added(len(packed))
+        self.figures.journal_bytes_count += len(packed)
+        return self._sequence, at_us, packed, crc32(packed, checksum(self._sequence, at_us))
+
+    def _keep_time(self) -> None:
+        self._database.execute(PUT_META, checked("time_us", str(self._now_us())))
+
+    def _let_go(self, ticket: int, noted: int, *, all_written: bool) -> None:
+        with self._mutex:
+            self._durable, self._durable_note = ticket, noted
+            if not all_written:
+                self._unwritten_since = self._writing_since or time.monotonic()
+            self._writing_since = None
+            waiting = self._waiting
+            done = [it for it in waiting if it.ticket <= ticket and it.noted <= noted]
+            if len(done) == len(waiting):
+                self._waiting = []
+            else:
+                self._waiting = [it for it in waiting if it.ticket > ticket or it.noted > noted]
+        for it in done:
+            it.lock.release()
+
+    def _fail(self, error: BaseException) -> None:
+        failure = f"the store has failed and takes nothing any more: {error}"
+        self._on_failure(failure)
+        self.failure = failure
+        with self._mutex:
+            waiting, self._waiting = self._waiting, []
+        for it in waiting:
+            it.lock.release()
