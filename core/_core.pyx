@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy, memset
 from adjust cimport account_limit_state, adjust, adjusted_t
 from admission cimport (
     HELD, ID_BYTES_MAX, SETTLED, admission_copy, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
-    admission_outlives, admission_t, drawn_t, moved_t,
+    admission_outlives, admission_t, drawn_t, moved_t, spares_t,
 )
 from amounts cimport MICRO, amount_add, i128
 from answer cimport (
@@ -47,12 +47,12 @@ from rules cimport (
 )
 from settle cimport renew, settle, settled_t
 from side cimport (
-    OVERRIDES_MAX, bounds_t, forgotten_t, known_append, known_insert, known_t, override_t, side_new, side_reserve,
-    side_reserve_prompt, side_t,
+    OVERRIDES_MAX, PREFETCH, bounds_t, forgotten_t, known_insert, known_t, override_t, side_hold, side_new, side_reserve,
+    side_prefetch, side_prefetch_queues, side_reserve_prompt, side_t,
 )
 from siphash cimport siphash
 from table cimport (
-    CHUNK_RECORDS, PREFETCH, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
+    CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
     table_probable, table_remove, table_t,
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t

@@ -72,5 +72,5 @@ cdef inline int adjust(
         adjusted.states[i] = account_limit_state(of[i], where[0], &seen)
     where[0].seen_at = seen.now
     if where[0].side != NULL:
-        side_pass(where[0].side, seen.now)
+        side_pass(where[0].side, seen.now, terms.spares)
     return DECIDED

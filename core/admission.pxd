@@ -11,7 +11,7 @@ memory each:
 there was no hold. It is remembered for REMEMBER_US longer. A hold needs nobody to close it: past `until` it simply is.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from names cimport name_t
@@ -69,9 +69,18 @@ cdef struct admission_t:
     uint16_t model
     uint16_t tool
     uint16_t id_size
+    uint16_t room                   # bytes of the block
     uint8_t drawn_count
     uint8_t moved_count
     uint8_t flags
+
+cdef enum:
+    SPARES_MAX = 32
+    SPARE_BYTES_MIN = 256           # a block is at least so large, so that nearly any can take the place of any other
+
+cdef struct spares_t:               # blocks that were let go, the ledger's: the next admission has one that is still in the cache
+    int count
+    admission_t* at[SPARES_MAX]
 
 
 cdef inline drawn_t* admission_drawn(const admission_t* self) noexcept nogil:
@@ -86,19 +95,44 @@ cdef inline uint8_t* admission_id(const admission_t* self) noexcept nogil:
     return <uint8_t*>(admission_moved(self) + self.moved_count)
 
 
-cdef inline admission_t* admission_new(name_t id, uint64_t id_hash, int drawn_count, int moved_count) noexcept nogil:
+cdef inline admission_t* admission_block(size_t size, spares_t* spares) noexcept nogil:
+    """At least so many bytes, a spare block's if one will do; NULL without memory."""
+    cdef admission_t* self
+    cdef size_t room = max((size + 31) & ~<size_t>31, <size_t>SPARE_BYTES_MIN)
+    if spares != NULL and spares.count and spares.at[spares.count - 1].room >= size:
+        spares.count -= 1
+        return spares.at[spares.count]
+    self = <admission_t*>malloc(room)
+    if self != NULL:
+        self.room = <uint16_t>room
+    return self
+
+
+cdef inline admission_t* admission_new(name_t id, uint64_t id_hash, int drawn_count, int moved_count, spares_t* spares) noexcept nogil:
     """Zeroed but for the id; NULL without memory. Owned by the caller."""
     cdef size_t size = sizeof(admission_t) + drawn_count * sizeof(drawn_t) + moved_count * sizeof(moved_t)
-    cdef admission_t* self = <admission_t*>malloc(size + id.size)
+    cdef admission_t* self = admission_block(size + id.size, spares)
+    cdef uint16_t room
     if self == NULL:
         return NULL
+    room = self.room
     memset(self, 0, size)
+    self.room = room
     self.id_hash = id_hash
     self.drawn_count = <uint8_t>drawn_count
     self.moved_count = <uint8_t>moved_count
     self.id_size = <uint16_t>id.size
     memcpy(admission_id(self), id.at, id.size)
     return self
+
+
+cdef inline void admission_release(admission_t* self, spares_t* spares) noexcept nogil:
+    """Let go of a block."""
+    if self == NULL or spares == NULL or spares.count == SPARES_MAX:
+        free(self)
+        return
+    spares.at[spares.count] = self
+    spares.count += 1
 
 
 cdef inline admission_t* admission_copy(const admission_t* self) noexcept nogil:

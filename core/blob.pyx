@@ -174,19 +174,20 @@ cdef bint read_admission(record_t* record, reader_t* reader, Catalogs catalogs, 
     read_moved(reader, moved, <int>moved_count, catalogs.labels)
     if reader.bad or reader.at != reader.end or not 0 < id.size <= ID_BYTES_MAX or head.weight_den <= 0:
         return False
-    admission = admission_new(id, request_id_hash(id), <int>drawn_count, <int>moved_count)
+    admission = admission_new(id, request_id_hash(id), <int>drawn_count, <int>moved_count, NULL)
     if admission == NULL or not side_reserve(side):
         free(admission)
         raise MemoryError
     head.id_hash, head.id_size = admission.id_hash, admission.id_size
     head.drawn_count, head.moved_count = admission.drawn_count, admission.moved_count
+    head.room = admission.room
     admission[0] = head
     memcpy(admission_drawn(admission), drawn, <size_t>drawn_count * sizeof(drawn_t))
     memcpy(admission_moved(admission), moved, <size_t>moved_count * sizeof(moved_t))
     side.admission_number = max(side.admission_number, head.number)
     side.prompt_number = max(side.prompt_number, head.prompt)
     if admission_open(admission, record.seen_at):
-        known_append(&side.holds, admission)
+        side_hold(side, admission)
     else:
         known_insert(&side.ids, admission)
     return True

@@ -8,7 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 
 from admission cimport (
-    CALL, FOLDED, HELD, JOINED, OWN, PROMPTED, admission_drawn, admission_moved, admission_new, admission_t, drawn_t, moved_t,
+    CALL, FOLDED, HELD, JOINED, OWN, PROMPTED, admission_drawn, admission_moved, admission_new, admission_release, admission_t, drawn_t, moved_t,
+    spares_t,
 )
 from amounts cimport ctz, ratio_t
 from answer cimport DECIDED, NO_MEMORY, answer_charges, answer_states, answer_t
@@ -19,7 +20,7 @@ from prompt cimport prompt_pay, prompt_t
 from record cimport need_t, record_remake, record_t
 from rules cimport LIMITS_MAX, rules_t, version_t
 from side cimport (
-    bounds_t, forgotten_t, known_append, known_insert, side_begin_prompt, side_join, side_new, side_prompt, side_reserve,
+    bounds_t, forgotten_t, known_insert, side_begin_prompt, side_hold, side_join, side_new, side_prompt, side_reserve,
     side_reserve_prompt, side_settle_down, side_t, side_trim,
 )
 from window cimport SLIDING, sliding_room, window_charge
@@ -31,6 +32,7 @@ cdef struct terms_t:                # what decisions are made under
     int64_t capacity                # micro
     const bounds_t* bounds
     forgotten_t* forgotten
+    spares_t* spares
 
 
 # ---- Room in the record ----
@@ -74,7 +76,7 @@ cdef inline bint ask_reserve(ask_t* ask, record_t** where) noexcept nogil:
 
 # ---- What is remembered ----
 
-cdef inline admission_t* admission_sized(const ask_t* ask, const request_t* request) noexcept nogil:
+cdef inline admission_t* admission_sized(const ask_t* ask, const request_t* request, spares_t* spares) noexcept nogil:
     """An empty admission with space for all that the request will be charged; NULL without memory."""
     cdef uint32_t pools = ask_pools(ask)
     cdef int j, pool, drawn = 0, moved = 0
@@ -84,7 +86,7 @@ cdef inline admission_t* admission_sized(const ask_t* ask, const request_t* requ
         pool = ctz(pools)
         pools &= pools - 1
         moved += <int>(pool_own(ask, pool) > 0) + <int>(ask.folded != 0 and pool_folded(ask, pool) > 0)
-    return admission_new(request.id, request.id_hash, drawn, moved)
+    return admission_new(request.id, request.id_hash, drawn, moved, spares)
 
 
 cdef inline drawn_t* drawn_note(drawn_t* at, const touched_t* touched, const ask_t* ask, int part, int64_t micro) noexcept nogil:
@@ -159,8 +161,11 @@ cdef inline uint32_t prompt_call(const ask_t* ask, side_t* side, const request_t
     return prompt.number
 
 
-cdef inline bint side_prepare(record_t* record, const ask_t* ask, const request_t* request, admission_t** admission) noexcept nogil:
-    """Take the memory that remembering will need; false without. A side that stays empty does no harm."""
+cdef inline bint side_prepare(
+    record_t* record, const ask_t* ask, const request_t* request, const terms_t* terms, admission_t** admission
+) noexcept nogil:
+    """Take the memory that remembering will need, after letting go of what time has closed; false without. A side that stays empty does
+    no harm."""
     if record.side == NULL:
         record.side = side_new()
     if record.side == NULL or (ask.calls and not side_reserve_prompt(record.side)):
@@ -169,7 +174,8 @@ cdef inline bint side_prepare(record_t* record, const ask_t* ask, const request_
         return True
     if not side_reserve(record.side):
         return False
-    admission[0] = admission_sized(ask, request)
+    side_settle_down(record.side, ask.seen.now, terms.spares)
+    admission[0] = admission_sized(ask, request, terms.spares)
     return admission[0] != NULL
 
 
@@ -191,12 +197,11 @@ cdef inline void side_remember(
         admission.flags |= PROMPTED
     if prompt:
         admission.flags |= (CALL | JOINED) if joins else CALL
-    side_settle_down(side, ask.seen.now)
     if admission.flags & HELD:
-        known_append(&side.holds, admission)
+        side_hold(side, admission)
     else:
         known_insert(&side.ids, admission)
-    side_trim(side, terms.bounds, terms.forgotten)
+    side_trim(side, terms.bounds, terms.forgotten, terms.spares)
 
 
 cdef inline int ask_charge(
@@ -208,10 +213,10 @@ cdef inline int ask_charge(
     cdef admission_t* admission = NULL
     cdef bint remembers = keep and (request.id.size or ask.calls)
     cdef int j
-    if remembers and not side_prepare(where[0], ask, request, &admission):
+    if remembers and not side_prepare(where[0], ask, request, terms, &admission):
         return NO_MEMORY
     if not fits and not ask_reserve(ask, where):
-        free(admission)
+        admission_release(admission, terms.spares)
         return NO_MEMORY
     for j in range(ask.touched_count):
         touched = &ask.touched[j]

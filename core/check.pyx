@@ -38,7 +38,7 @@ cdef int check_known(const known_t* known, int64_t seen_at, bint sorted) except 
     assert known.first + known.count <= known.room, "a queue is within its room"
     for i in range(known.first, known.first + known.count):
         admission = known.at[i]
-        assert known.tags[i] == <uint32_t>admission.id_hash, "a tag is its admission's"
+        assert known.tags[i] == <uint32_t>admission.id_hash and known.until[i] == admission.until, "what stands aside is the admission's"
         assert admission.admitted_at <= seen_at, "nothing was admitted after the account was last seen"
         assert not sorted or before == NULL or not admission_outlives(before, admission), "what is forgotten first is in front"
         before = admission
@@ -51,6 +51,7 @@ cdef int check_side(const side_t* side, int64_t seen_at) except -1:
     check_known(&side.ids, seen_at, True)
     for i in range(side.holds.first, side.holds.first + side.holds.count):
         assert side.holds.at[i].flags & (HELD | SETTLED) == HELD, "holds are not settled"
+        assert side.closes_at <= side.holds.until[i], "no hold closes before the first that may"
     for i in range(side.prompt_count):
         assert 0 < side.prompts[i].number <= side.prompt_number, "prompts are numbered"
         assert side.prompts[i].calls > 0, "a prompt has a call"

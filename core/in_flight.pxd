@@ -8,10 +8,9 @@ and never what the account was given as 0: so a higher plan never gets less than
 from libc.stdint cimport int64_t, uint16_t
 
 from amounts cimport MICRO, i128
-from admission cimport admission_open
 from ask cimport ask_t
 from rules cimport bit_has, concurrency_t, rules_model_of, rules_t
-from side cimport known_t, override_t, side_override, side_t
+from side cimport known_t, override_t, side_holds_open, side_override, side_t
 from zone cimport schedule_holds
 
 cdef enum:
@@ -41,12 +40,11 @@ cdef inline int64_t in_flight_count(const concurrency_t* self, const rules_t* ru
     cdef int i
     if side == NULL:
         return 0
+    if self.models == NULL:
+        return side_holds_open(side, now)
     holds = &side.holds
     for i in range(holds.first, holds.first + holds.count):
-        if admission_open(holds.at[i], now) and (
-            self.models == NULL or bit_has(self.models, rules_model_of(rules, holds.at[i].model))
-        ):
-            count += 1
+        count += now < holds.until[i] and bit_has(self.models, rules_model_of(rules, holds.at[i].model))
     return count
 
 

@@ -40,6 +40,7 @@ cdef class Ledger:
     cdef uint64_t _behind
     cdef uint64_t _replays
     cdef forgotten_t _forgotten
+    cdef spares_t _spares
     cdef track_t _track
     cdef uint64_t _deleted          # tombstones in the table
     cdef bounds_t _bounds
@@ -90,6 +91,7 @@ cdef class Ledger:
         terms.capacity = self._capacity
         terms.bounds = &self._bounds
         terms.forgotten = &self._forgotten
+        terms.spares = &self._spares
 
     def __dealloc__(self):
         cdef chunks_t* tables[2]
@@ -105,6 +107,8 @@ cdef class Ledger:
                 chunks_free(tables[j])
         free(self._counters.at)
         track_free(&self._track)
+        for j in range(self._spares.count):
+            free(self._spares.at[j])
         pthread_mutex_destroy(&self._mutex)
 
     # ---- Catalogs ----
@@ -444,6 +448,11 @@ cdef class Ledger:
         for i in range(count):
             if records[i] != NULL:
                 record_prefetch(records[i], HEAD_BYTES, records[i].size)
+                if group[i].id.size:
+                    side_prefetch(records[i].side)
+        for i in range(count):
+            if group[i].id.size and records[i] != NULL:
+                side_prefetch_queues(records[i].side)
 
     cpdef list admit_many(self, object requests, int64_t now):
         """Decide each in turn, at one moment. An InvalidArgument among them, or an error that a request meets, is returned in its place."""
@@ -577,7 +586,7 @@ cdef class Ledger:
         if where != NULL and not track_reserve(&self._track):
             result = NO_MEMORY
         elif where != NULL:
-            result = renew(where[0], &request.c, hold, now, &hold_until)
+            result = renew(where[0], &request.c, hold, now, &self._spares, &hold_until)
             if result == DECIDED:
                 track_note(&self._track, where[0])
         pthread_mutex_unlock(&self._mutex)

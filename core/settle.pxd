@@ -6,12 +6,11 @@ use has happened, and the next Admit waits. What is less goes back to where it w
 into a later period, not into the place of somebody else's draw. An admission is settled once; whoever settles it again is told the same.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from admission cimport (
     CALL, FOLDED, JOINED, LATE, OWN, PROMPTED, REFUNDED, SETTLED, TOPPED, admission_drawn, admission_id, admission_moved,
-    admission_new, admission_open, admission_t, moved_t,
+    admission_new, admission_open, admission_release, admission_t, moved_t, spares_t,
 )
 from amounts cimport amount_add, ctz, ratio_t
 from answer cimport (
@@ -217,12 +216,12 @@ cdef inline int settling_price(settling_t* self, const request_t* request, const
 
 # ---- Settling ----
 
-cdef inline admission_t* admission_settled(const admission_t* self, const settled_t* settled) noexcept nogil:
+cdef inline admission_t* admission_settled(const admission_t* self, const settled_t* settled, spares_t* spares) noexcept nogil:
     """The admission without what only a settlement needs, and with space for what this one moves; NULL without memory."""
     cdef name_t id
     cdef admission_t* made
     id.at, id.size = admission_id(self), self.id_size
-    made = admission_new(id, self.id_hash, 0, self.moved_count + 2 * settled.pool_count)
+    made = admission_new(id, self.id_hash, 0, self.moved_count + 2 * settled.pool_count, spares)
     if made == NULL:
         return NULL
     memcpy(admission_moved(made), admission_moved(self), self.moved_count * sizeof(moved_t))
@@ -267,13 +266,13 @@ cdef inline void side_close(
         moved = moved_note(moved, settled.pools[j].pool, TOPPED, settled.pools[j].charged)
         moved = moved_note(moved, settled.pools[j].pool, REFUNDED, settled.pools[j].refunded)
     if i >= 0:
-        free(known_remove(&side.holds, i))
+        admission_release(known_remove(&side.holds, i), terms.spares)
     else:
-        free(known_remove(&side.ids, known_place(&side.ids, before)))
+        admission_release(known_remove(&side.ids, known_place(&side.ids, before)), terms.spares)
     after.until = now
-    side_settle_down(side, now)
+    side_settle_down(side, now, terms.spares)
     known_insert(&side.ids, after)
-    side_trim(side, terms.bounds, terms.forgotten)
+    side_trim(side, terms.bounds, terms.forgotten, terms.spares)
 
 
 cdef inline int settle(
@@ -315,9 +314,9 @@ cdef inline int settle(
         return outcome
     for i in range(settling.change_count):
         settled_pool(settled, settling.changes[i].pool)
-    after = admission_settled(settling.admission, settled)
+    after = admission_settled(settling.admission, settled, terms.spares)
     if after == NULL or not side_reserve(side) or not changes_reserve(where, settling.changes, settling.change_count, seen):
-        free(after)
+        admission_release(after, terms.spares)
         return NO_MEMORY
     settling_apply(&settling, where[0], seen, settled)
     settled.late = not admission_open(settling.admission, seen.now)
@@ -331,7 +330,9 @@ cdef inline int settle(
     return DECIDED
 
 
-cdef inline int renew(record_t* record, const request_t* request, int64_t hold, int64_t now, int64_t* hold_until) noexcept nogil:
+cdef inline int renew(
+    record_t* record, const request_t* request, int64_t hold, int64_t now, spares_t* spares, int64_t* hold_until
+) noexcept nogil:
     """Keep a hold open for `hold` microseconds from now, never shorter than it is."""
     cdef admission_t* admission = NULL
     now = max(now, record.seen_at)
@@ -342,7 +343,8 @@ cdef inline int renew(record_t* record, const request_t* request, int64_t hold, 
     if not admission_open(admission, now):
         return HOLD_ENDED
     admission.hold_until = admission.until = max(admission.until, now + hold)
+    record.side.holds.until[known_place(&record.side.holds, admission)] = admission.until
     record.seen_at = now
-    side_pass(record.side, now)
+    side_pass(record.side, now, spares)
     hold_until[0] = admission.hold_until
     return DECIDED

@@ -9,14 +9,22 @@ leave no trace here either.
 Bounds: open holds at most `holds_max`, which opening one checks, since they never drop out; ids at most `request_ids_max`, prompts at most
 `prompts_max`: past these the one that would be forgotten first is, early, which is counted.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
-from admission cimport JOINED, admission_forgotten, admission_is, admission_open, admission_outlives, admission_t
+from admission cimport (
+    JOINED, REMEMBER_US, admission_forgotten, admission_is, admission_outlives, admission_release, admission_t, spares_t,
+)
 from names cimport name_t
 from prompt cimport prompt_idle, prompt_t
 from rules cimport plan_t
+
+cdef extern from *:
+    """
+    #define PREFETCH(p) __builtin_prefetch(p)
+    """
+    void PREFETCH(const void*) noexcept nogil
 
 cdef enum:
     OVERRIDES_MAX = 16
@@ -38,16 +46,18 @@ cdef struct override_t:             # a limit of the account's own
     uint16_t rule                   # label of the limit's id
     int64_t limit                   # whole units; 0 blocks
 
-cdef struct known_t:                # a queue of admissions, with their hashes side by side
+cdef struct known_t:                # a queue of admissions; what is looked at in all of them stands side by side, in one block
     int first
     int count
     int room
-    uint32_t* tags                  # low 32 bits of the id's hash; one block with `at`
     admission_t** at
+    int64_t* until                  # as in the admission
+    uint32_t* tags                  # low 32 bits of the id's hash
 
 cdef struct side_t:
     known_t holds
     known_t ids
+    int64_t closes_at               # no hold closes before; at or after it some may have
     prompt_t* prompts
     uint16_t prompt_count
     uint16_t prompt_room
@@ -91,46 +101,59 @@ cdef inline int known_place(const known_t* self, const admission_t* admission) n
 cdef inline bint known_reserve(known_t* self, int more) noexcept nogil:
     """See to room for `more` at the end; false without memory."""
     cdef int room = max(self.room, KNOWN_ROOM_MIN)
-    cdef uint32_t* tags
-    cdef admission_t** at
+    cdef known_t grown
     if self.first + self.count + more <= self.room:
         return True
     while room < 2 * (self.count + more):   # half of it at least stays free, so that moving to the front is rare
         room *= 2
     if room == self.room:
-        memmove(self.tags, self.tags + self.first, self.count * sizeof(uint32_t))
-        memmove(self.at, self.at + self.first, self.count * sizeof(admission_t*))
+        known_move(self, 0, self.first, self.count)
         self.first = 0
         return True
-    at = <admission_t**>malloc(room * (sizeof(admission_t*) + sizeof(uint32_t)))
-    if at == NULL:
+    grown.at = <admission_t**>malloc(room * (sizeof(admission_t*) + sizeof(int64_t) + sizeof(uint32_t)))
+    if grown.at == NULL:
         return False
-    tags = <uint32_t*>(at + room)
+    grown.until = <int64_t*>(grown.at + room)
+    grown.tags = <uint32_t*>(grown.until + room)
+    grown.first, grown.count, grown.room = 0, self.count, room
     if self.count:
-        memcpy(tags, self.tags + self.first, self.count * sizeof(uint32_t))
-        memcpy(at, self.at + self.first, self.count * sizeof(admission_t*))
+        memcpy(grown.at, self.at + self.first, self.count * sizeof(admission_t*))
+        memcpy(grown.until, self.until + self.first, self.count * sizeof(int64_t))
+        memcpy(grown.tags, self.tags + self.first, self.count * sizeof(uint32_t))
     free(self.at)
-    self.at, self.tags, self.room, self.first = at, tags, room, 0
+    self[0] = grown
     return True
+
+
+cdef inline void known_move(known_t* self, int to, int source, int count) noexcept nogil:
+    memmove(self.at + to, self.at + source, count * sizeof(admission_t*))
+    memmove(self.until + to, self.until + source, count * sizeof(int64_t))
+    memmove(self.tags + to, self.tags + source, count * sizeof(uint32_t))
+
+
+cdef inline void known_set(known_t* self, int i, admission_t* admission) noexcept nogil:
+    self.at[i] = admission
+    self.until[i] = admission.until
+    self.tags[i] = <uint32_t>admission.id_hash
 
 
 cdef inline void known_append(known_t* self, admission_t* admission) noexcept nogil:
     """At the end; room has been reserved."""
-    cdef int i = self.first + self.count
-    self.tags[i] = <uint32_t>admission.id_hash
-    self.at[i] = admission
+    known_set(self, self.first + self.count, admission)
     self.count += 1
 
 
 cdef inline void known_insert(known_t* self, admission_t* admission) noexcept nogil:
     """Behind all that are to be forgotten before it; room has been reserved."""
-    cdef int i = self.first + self.count
-    while i > self.first and admission_outlives(self.at[i - 1], admission):
-        self.tags[i] = self.tags[i - 1]
-        self.at[i] = self.at[i - 1]
+    cdef int end = self.first + self.count
+    cdef int i = end
+    while i > self.first and self.until[i - 1] >= admission.until and (
+        self.until[i - 1] > admission.until or admission_outlives(self.at[i - 1], admission)
+    ):
         i -= 1
-    self.tags[i] = <uint32_t>admission.id_hash
-    self.at[i] = admission
+    if i < end:
+        known_move(self, i + 1, i, end - i)
+    known_set(self, i, admission)
     self.count += 1
 
 
@@ -140,9 +163,8 @@ cdef inline admission_t* known_remove(known_t* self, int i) noexcept nogil:
     self.count -= 1
     if i == self.first:
         self.first += 1
-    else:
-        memmove(self.tags + i, self.tags + i + 1, (self.first + self.count - i) * sizeof(uint32_t))
-        memmove(self.at + i, self.at + i + 1, (self.first + self.count - i) * sizeof(admission_t*))
+    elif i < self.first + self.count:
+        known_move(self, i, i + 1, self.first + self.count - i)
     if self.count == 0:
         self.first = 0
     return admission
@@ -158,7 +180,10 @@ cdef inline void known_free(known_t* self) noexcept nogil:
 # ---- Life and time ----
 
 cdef inline side_t* side_new() noexcept nogil:
-    return <side_t*>calloc(1, sizeof(side_t))
+    cdef side_t* self = <side_t*>calloc(1, sizeof(side_t))
+    if self != NULL:
+        self.closes_at = INT64_MAX
+    return self
 
 
 cdef inline void side_free(side_t* self) noexcept nogil:
@@ -171,27 +196,38 @@ cdef inline void side_free(side_t* self) noexcept nogil:
     free(self)
 
 
-cdef inline void side_settle_down(side_t* self, int64_t now) noexcept nogil:
+cdef inline void side_settle_down(side_t* self, int64_t now, spares_t* spares) noexcept nogil:
     """Let time have passed: closed holds are ids from now on, and what is past is freed. Room for them in `ids` has been reserved."""
+    cdef admission_t* closed
     cdef int i
-    while self.ids.count and admission_forgotten(self.ids.at[self.ids.first], now):
-        free(known_remove(&self.ids, self.ids.first))
+    while self.ids.count and self.ids.until[self.ids.first] + REMEMBER_US < now:
+        admission_release(known_remove(&self.ids, self.ids.first), spares)
+    if now < self.closes_at:
+        return
+    self.closes_at = INT64_MAX
     i = self.holds.first
     while i < self.holds.first + self.holds.count:
-        if admission_open(self.holds.at[i], now):
+        if now < self.holds.until[i]:
+            self.closes_at = min(self.closes_at, self.holds.until[i])
             i += 1
             continue
-        if admission_forgotten(self.holds.at[i], now):
-            free(self.holds.at[i])
-        else:
-            known_insert(&self.ids, self.holds.at[i])
-        known_remove(&self.holds, i)
+        closed = known_remove(&self.holds, i)
         i = max(i, self.holds.first)
+        if admission_forgotten(closed, now):
+            admission_release(closed, spares)
+        else:
+            known_insert(&self.ids, closed)
 
 
-cdef inline void side_trim(side_t* self, const bounds_t* bounds, forgotten_t* forgotten) noexcept nogil:
+cdef inline void side_hold(side_t* self, admission_t* admission) noexcept nogil:
+    """Add one whose hold is open; room has been reserved."""
+    known_append(&self.holds, admission)
+    self.closes_at = min(self.closes_at, admission.until)
+
+
+cdef inline void side_trim(side_t* self, const bounds_t* bounds, forgotten_t* forgotten, spares_t* spares) noexcept nogil:
     while self.ids.count > bounds.request_ids_max:
-        free(known_remove(&self.ids, self.ids.first))
+        admission_release(known_remove(&self.ids, self.ids.first), spares)
         forgotten.ids += 1
 
 
@@ -200,10 +236,10 @@ cdef inline bint side_reserve(side_t* self) noexcept nogil:
     return known_reserve(&self.holds, 1) and known_reserve(&self.ids, self.holds.count + 1)
 
 
-cdef inline void side_pass(side_t* self, int64_t now) noexcept nogil:
+cdef inline void side_pass(side_t* self, int64_t now, spares_t* spares) noexcept nogil:
     """Let time have passed, for a change that adds nothing. Without memory it is left to the next one."""
     if side_reserve(self):
-        side_settle_down(self, now)
+        side_settle_down(self, now, spares)
 
 
 cdef inline admission_t* side_find(const side_t* self, name_t id, uint64_t hash, int64_t now) noexcept nogil:
@@ -220,8 +256,10 @@ cdef inline admission_t* side_find(const side_t* self, name_t id, uint64_t hash,
 
 cdef inline int side_holds_open(const side_t* self, int64_t now) noexcept nogil:
     cdef int i, count = 0
+    if now < self.closes_at:
+        return self.holds.count
     for i in range(self.holds.first, self.holds.first + self.holds.count):
-        count += admission_open(self.holds.at[i], now)
+        count += now < self.holds.until[i]
     return count
 
 
@@ -331,3 +369,26 @@ cdef inline bint side_set_overrides(side_t* self, const override_t* overrides, i
     memcpy(self.overrides, overrides, count * sizeof(override_t))
     self.override_count = count
     return True
+
+
+# ---- Memory fetched ahead ----
+
+cdef inline void side_prefetch(const side_t* self) noexcept nogil:
+    if self != NULL:
+        PREFETCH(self)
+        PREFETCH(<const uint8_t*>self + 64)
+
+
+cdef inline void side_prefetch_queues(const side_t* self) noexcept nogil:
+    """What an id is looked for in, and where its admission goes."""
+    cdef int i
+    if self == NULL:
+        return
+    for i in range(self.ids.first, self.ids.first + self.ids.count, 16):
+        PREFETCH(&self.ids.tags[i])
+    if self.ids.count:
+        PREFETCH(&self.ids.until[self.ids.first])
+        PREFETCH(&self.ids.at[self.ids.first])
+    if self.holds.count:
+        PREFETCH(&self.holds.tags[self.holds.first])
+        PREFETCH(&self.holds.until[self.holds.first])

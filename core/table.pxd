@@ -19,16 +19,15 @@ from libc.string cimport memcmp, memcpy
 
 from amounts cimport ctz
 from record cimport record_id, record_t
+from side cimport PREFETCH
 
 cdef extern from *:
     """
     #define TAG_ONES 0x0001010101010101ULL      /* one in each of the seven tags; the eighth byte is `overflow` */
     #define TAG_HIGHS 0x0080808080808080ULL
-    #define PREFETCH(p) __builtin_prefetch(p)
     """
     const uint64_t TAG_ONES
     const uint64_t TAG_HIGHS
-    void PREFETCH(const void*) noexcept nogil
 
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void*, size_t, int, int, int, long)
