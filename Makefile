@@ -65,7 +65,7 @@ bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (5
 	$(PYTHON) -m pytest benchmarks/decisions.py --accounts=1000,100000,1000000 --rounds=15 \
 	  --benchmark-columns=median,iqr,rounds --benchmark-json=$(FIGURES)/decisions.json
 	$(PYTHON) benchmarks/bars.py --turns=31 --json=$(FIGURES)/bars.json
-	$(PYTHON) benchmarks/holds.py --turns=31 --large-accounts=50000 --json=$(FIGURES)/holds.json
+	$(PYTHON) benchmarks/holds.py --turns=31 --large-accounts 1000 50000 --json=$(FIGURES)/holds.json
 	$(PYTHON) benchmarks/memory.py --json=$(FIGURES)/memory.json
 	$(PYTHON) benchmarks/remembered.py --json=$(FIGURES)/remembered.json
 	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --json=$(FIGURES)/growth.json

@@ -27,14 +27,15 @@ from quota import Outcome, Request
 from quota._core import PackedRequests
 from quota.errors import AlreadyExists
 
-ACCOUNTS = 1000
+ACCOUNTS = 100  # their memory is in the cache, as that of the few who ask at the same time is; larger numbers are shown beside
 GAP_S = 6  # between two requests of an account, on average
 GAP_FULL_S = 0.4  # at which more ids than an account may have would be remembered
 HOLD_MS = 60_000
 REMEMBERED_S = 120  # an id, after its admission, the end of its hold or its settlement
 IDS_MAX = 256
 ID_BYTES = 36
-SETTLED_AFTER = 4  # batches: some seconds
+SETTLED_AFTER = 1  # batches: some seconds
+OPEN_SOON = SETTLED_AFTER * BATCH / ACCOUNTS  # holds that an account then has open
 PROMPTS = 2  # that an account has open at a time where calls join them: most calls then find theirs alive
 PACKED, ADMIT = "Ledger.admit_packed", "Engine.admit, time given"
 BESIDE = ("Request", "Engine.settle")  # what else a round notes: making a Request, and its settlement
@@ -65,8 +66,8 @@ KINDS = [
     Kind(READY, ready=True),
     Kind("request_id", 0, IDS, has_id=True),
     Kind(HELD, OPEN, IDS, has_id=True, hold_ms=HOLD_MS),
-    Kind("hold, COMMIT soon", 1, IDS, has_id=True, hold_ms=HOLD_MS, outcome=Outcome.COMMIT),
-    Kind("hold, CANCEL soon", 1, IDS, has_id=True, hold_ms=HOLD_MS, outcome=Outcome.CANCEL),
+    Kind("hold, COMMIT soon", OPEN_SOON, IDS, has_id=True, hold_ms=HOLD_MS, outcome=Outcome.COMMIT),
+    Kind("hold, CANCEL soon", OPEN_SOON, IDS, has_id=True, hold_ms=HOLD_MS, outcome=Outcome.CANCEL),
     Kind("prompt, first call", prompt="first"),
     Kind("prompt, paid call", prompt="paid"),
     Kind("hold, prompt's paid call", OPEN, IDS, has_id=True, hold_ms=HOLD_MS, prompt="paid"),
@@ -259,13 +260,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--turns", type=int, default=31)
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
-    parser.add_argument("--large-accounts", type=int, default=0, help="Time some kinds with so many accounts too.")
+    parser.add_argument("--large-accounts", type=int, nargs="*", default=[], help="Time some kinds with so many too.")
     options = parser.parse_args()
     machine.announce()
     others = machine.Others()
     rows = measure(KINDS, options.turns, options.accounts)
-    if options.large_accounts:
-        rows += measure(LARGE, options.turns, options.large_accounts)
+    for accounts_count in options.large_accounts:
+        rows += measure(LARGE, options.turns, accounts_count)
     for row in rows:
         has = f"{row['accounts']:7,} accounts{row['open']:6.1f} open{row['remembered']:6.1f} remembered"
         print(f"{row['kind']:27}{has}   " + "   ".join(f"{name} {line_of(way)}" for name, way in row["ways"].items()))
