@@ -109,14 +109,14 @@ cdef inline admission_t* admission_block(size_t size, spares_t* spares) noexcept
 
 
 cdef inline admission_t* admission_new(name_t id, uint64_t id_hash, int drawn_count, int moved_count, spares_t* spares) noexcept nogil:
-    """Zeroed but for the id; NULL without memory. Owned by the caller."""
+    """With its id, zeroed but for the parts; NULL without memory. Owned by the caller."""
     cdef size_t size = sizeof(admission_t) + drawn_count * sizeof(drawn_t) + moved_count * sizeof(moved_t)
     cdef admission_t* self = admission_block(size + id.size, spares)
     cdef uint16_t room
     if self == NULL:
         return NULL
     room = self.room
-    memset(self, 0, size)
+    memset(self, 0, sizeof(admission_t))
     self.room = room
     self.id_hash = id_hash
     self.drawn_count = <uint8_t>drawn_count

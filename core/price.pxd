@@ -77,9 +77,11 @@ cdef inline void price_folded(ask_t* self, int64_t now) noexcept nogil:
 
 
 cdef inline int64_t pool_own(const ask_t* self, int pool) noexcept nogil:
-    """What the draws that stand by themselves cost a pool."""
+    """What the draws that stand by themselves cost a pool that some draw feeds."""
     cdef int64_t cost = 0
     cdef int i
+    if self.draw_count == 1:
+        return 0 if self.folded else self.costs[0]
     for i in range(self.draw_count):
         if (self.meters[i].pools >> pool) & 1 and not (self.folded >> i) & 1:
             cost = amount_add(cost, self.costs[i])

@@ -6,7 +6,7 @@ use has happened, and the next Admit waits. What is less goes back to where it w
 into a later period, not into the place of somebody else's draw. An admission is settled once; whoever settles it again is told the same.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from admission cimport (
     CALL, FOLDED, JOINED, LATE, OWN, PROMPTED, REFUNDED, SETTLED, TOPPED, admission_drawn, admission_id, admission_moved,
@@ -224,6 +224,7 @@ cdef inline admission_t* admission_settled(const admission_t* self, const settle
     made = admission_new(id, self.id_hash, 0, self.moved_count + 2 * settled.pool_count, spares)
     if made == NULL:
         return NULL
+    memset(admission_moved(made), 0, made.moved_count * sizeof(moved_t))
     memcpy(admission_moved(made), admission_moved(self), self.moved_count * sizeof(moved_t))
     made.admitted_at, made.hold_until = self.admitted_at, self.hold_until
     made.fingerprint = self.fingerprint

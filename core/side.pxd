@@ -10,7 +10,7 @@ Bounds: open holds at most `holds_max`, which opening one checks, since they nev
 `prompts_max`: past these the one that would be forgotten first is, early, which is counted.
 """
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memmove
 
 from admission cimport (
@@ -76,16 +76,13 @@ cdef inline int known_find(const known_t* self, name_t id, uint64_t hash) noexce
     cdef int end = self.first + self.count
     cdef int i = self.first, j
     while i < end:
-        if i + TAGS_AT_ONCE <= end:         # eight at once: the compiler makes two instructions of it
-            found = 0
-            for j in range(TAGS_AT_ONCE):
-                found |= <uint32_t>(self.tags[i + j] == tag)
-            if not found:
-                i += TAGS_AT_ONCE
-                continue
-        for j in range(i, min(i + TAGS_AT_ONCE, end)):
-            if self.tags[j] == tag and admission_is(self.at[j], id, hash):
-                return j
+        found = 0
+        for j in range(TAGS_AT_ONCE):       # the compiler makes two instructions of it; tags past the end are looked at in vain
+            found |= <uint32_t>(self.tags[i + j] == tag)
+        if found:
+            for j in range(i, min(i + TAGS_AT_ONCE, end)):
+                if self.tags[j] == tag and admission_is(self.at[j], id, hash):
+                    return j
         i += TAGS_AT_ONCE
     return -1
 
@@ -110,7 +107,7 @@ cdef inline bint known_reserve(known_t* self, int more) noexcept nogil:
         known_move(self, 0, self.first, self.count)
         self.first = 0
         return True
-    grown.at = <admission_t**>malloc(room * (sizeof(admission_t*) + sizeof(int64_t) + sizeof(uint32_t)))
+    grown.at = <admission_t**>calloc(room * (sizeof(admission_t*) + sizeof(int64_t) + sizeof(uint32_t)) + TAGS_AT_ONCE * sizeof(uint32_t), 1)
     if grown.at == NULL:
         return False
     grown.until = <int64_t*>(grown.at + room)
