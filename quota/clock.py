@@ -80,6 +80,13 @@ class Clock:
         with self._lock:
             return self._advance() // 1000
 
+    def go_on_from(self, kept_us: int) -> None:
+        """Tell no time before this one, which has been told before a restart. If it is far ahead, that is a step back."""
+        with self._lock:
+            self._advance()
+            self._epoch_ns = max(self._epoch_ns, kept_us * 1000)
+            self._advance(compare=True)
+
     def read(self) -> ClockReading:
         """Compare with the wall clock now and show both."""
         with self._lock:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -63,6 +63,8 @@ class Engine(Gate):
         check_bounds(bounds)
         self.ledger.bound(bounds)
         self._loaded_at_ms: dict[str, int] = {}
+        self.on_load: Callable[[str | Path, CatalogVersion, int], None] | None = None
+        """Told of each catalog's source, version and load time in microseconds, before any account can be put on it."""
         self._changing = threading.Lock()  # one change of accounts or catalogs at a time; decisions do not take it
         for source in catalogs:
             self.load_catalog(source)
@@ -247,20 +249,25 @@ class Engine(Gate):
 
     # ---- Catalogs ----
 
-    def load_catalog(self, source: str | Path) -> CatalogVersion:
+    def load_catalog(self, source: str | Path, *, loaded_at_us: int | None = None) -> CatalogVersion:
         """Put a catalog in force: a shipped name, a path, or YAML text (it has a line break). It replaces the one of its name.
 
+        `loaded_at_us` is when it was first loaded; left out, that is now. It is part of the version.
         Raises CatalogError, or FailedPrecondition if accounts are on a plan that it lacks. The old one then goes on deciding.
         """
         catalog = read_catalog(source)
-        loaded_at_us = self.clock.now_us()
+        if loaded_at_us is None:
+            loaded_at_us = self.clock.now_us()
         loaded_at = datetime.fromtimestamp(loaded_at_us / 1_000_000, UTC)
         version = f"{catalog.content_hash}@{loaded_at:%Y-%m-%dT%H:%M:%S}.{loaded_at_us // 1000 % 1000:03d}Z"
         spec = compile_catalog(catalog)
+        loaded = CatalogVersion(catalog.name, version)
         with self._changing:
             self.ledger.load(spec, version)
+            if self.on_load is not None:
+                self.on_load(source, loaded, loaded_at_us)
         self._loaded_at_ms[catalog.name] = loaded_at_us // 1000
-        return CatalogVersion(catalog.name, version)
+        return loaded
 
     def catalogs(self) -> tuple[CatalogInfo, ...]:
         """Return the catalogs in force, in order of their first load."""

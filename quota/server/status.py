@@ -7,7 +7,15 @@ from typing import Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from quota.errors import AlreadyExists, CatalogError, FailedPrecondition, InvalidArgument, NotFound
+from quota.errors import (
+    AlreadyExists,
+    CatalogError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    StoreError,
+    Unavailable,
+)
 
 # The text of a status travels in an HTTP/2 header, and peers drop a response whose headers are larger than some KB.
 DETAILS_CHARS_MAX: Final = 2_000
@@ -19,6 +27,8 @@ STATUS: Final[dict[type[Exception], grpc.StatusCode]] = {
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     NotFound: grpc.StatusCode.NOT_FOUND,
     FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    StoreError: grpc.StatusCode.UNAVAILABLE,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -85,17 +85,34 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"{self.file}: {error}") from error
 
-    def start(self, ledger: Tracked, now_us: Callable[[], int], on_failure: Callable[[str], None]) -> None:
-        """Note every change from now on, and write it. `on_failure` is told why, once, if nothing more can be written."""
+    def start(
+        self,
+        ledger: Tracked,
+        now_us: Callable[[], int],
+        *,
+        on_failure: Callable[[str], None],
+        observe_commit: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """Note every change from now on, and write it.
+
+        `on_failure` is told why, once, if nothing more can be written; `observe_commit` how long each commit took.
+        """
         ledger.track()
         self._now_us = now_us
         self._writer = Writer(
-            self._database, self.folder, ledger, now_us, self.durability, self.kept.sequence, on_failure
+            self._database,
+            self.folder,
+            ledger,
+            now_us,
+            self.durability,
+            self.kept.sequence,
+            on_failure,
+            observe_commit,
         )
         self._writer.start()
 
     def close(self) -> None:
-        """Write what is left, give file and directory back. Raises StoreError if the store has failed.
+        """Write what is left, give file and directory back. Raises StoreFailed.
 
         After a failure the file is not touched any more, and stays open until the process ends.
         """

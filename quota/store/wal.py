@@ -28,18 +28,18 @@ def check_log(path: Path) -> None:
         return
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
-    if not any(log[:HEADER_BYTES]):  # empty, or cut off before its beginning was written
+    if not any(log[:HEADER_BYTES]) or len(log) < HEADER_BYTES:  # empty, or cut off before its beginning was written
         return
-    magic, _, page_bytes, _, salts, sums = struct.unpack_from(">IIII8s8s", log)
+    magic, _, page_bytes, _, salts, header_sums = struct.unpack_from(">IIII8s8s", log)
     big = magic == MAGIC[1]
-    if magic not in MAGIC or len(log) < HEADER_BYTES or _sums(log[:24], (0, 0), big) != struct.unpack(">II", sums):
+    if magic not in MAGIC or sums(log[:24], (0, 0), big) != struct.unpack(">II", header_sums):
         raise StoreError(f"{path}: its header has changed since it was written")
-    running = struct.unpack(">II", sums)
+    running = struct.unpack(">II", header_sums)
     frame_bytes = FRAME_HEADER_BYTES + page_bytes
     starts = range(HEADER_BYTES, len(log) - frame_bytes + 1, frame_bytes)
     for number, at in enumerate(starts, 1):
-        running = _sums(log[at : at + 8], running, big)
-        running = _sums(log[at + FRAME_HEADER_BYTES : at + frame_bytes], running, big)
+        running = sums(log[at : at + 8], running, big)
+        running = sums(log[at + FRAME_HEADER_BYTES : at + frame_bytes], running, big)
         if log[at + 8 : at + 16] != salts or struct.unpack_from(">II", log, at + 16) != running:
             if _transaction_after(log, starts[number - 1 :], salts):
                 raise StoreError(f"{path}: frame {number} has changed since it was written, and others follow it")
@@ -58,7 +58,7 @@ def _transaction_after(log: bytes, starts: range, salts: bytes) -> bool:
     return False
 
 
-def _sums(data: bytes, running: tuple[int, int], big: bool) -> tuple[int, int]:
+def sums(data: bytes, running: tuple[int, int], big: bool) -> tuple[int, int]:
     """SQLite's running checksum over whole 8-byte groups."""
     words = array("I", data)
     if big != (array("H", [1]).tobytes() == b"\0\1"):

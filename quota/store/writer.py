@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -32,6 +32,10 @@ Note = tuple[str, tuple[object, ...]]
 """A statement, and its columns without the checksum."""
 
 
+class StoreFailed(StoreError):
+    """A store that ran has failed. End the process without closing the file: closing would write to it."""
+
+
 class Changes(Protocol):
     """The ledger, as far as it is written: what changed, and which change was the last."""
 
@@ -40,15 +44,6 @@ class Changes(Protocol):
     @property
     def capacity_micro(self) -> int: ...
     def take(self, bytes_max: int) -> tuple[bytes, int]: ...
-
-
-@dataclass(slots=True)
-class Figures:
-    """What the writer has done, for whoever scrapes."""
-
-    commits_count: int = 0
-    journal_bytes_count: int = 0
-    observe_commit: Callable[[float], None] = field(default=lambda seconds: None)
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +68,7 @@ class Writer:
         durability: Durability,
         sequence: int,
         on_failure: Callable[[str], None],
+        observe_commit: Callable[[float], None],
     ) -> None:
         self._database = database
         self._folder = folder
@@ -81,7 +77,9 @@ class Writer:
         self._interval_s = durability.interval_ms / 1000
         self._sequence = sequence
         self._on_failure = on_failure
-        self.figures = Figures()
+        self._observe_commit = observe_commit
+        self.commits_count = 0
+        self.written_bytes_count = 0
         self.failure = ""
 
         self._mutex = threading.Lock()  # guards what follows; never held during a write
@@ -97,7 +95,7 @@ class Writer:
         self._bell = threading.Lock()  # released to wake the thread
         self._bell.acquire()
 
-        self._capacity_micro = -1  # as written
+        self._capacity_micro = changes.capacity_micro  # as written
         self._time_kept_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
@@ -105,13 +103,13 @@ class Writer:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what is left and end. Raises StoreError if that, or anything before, failed."""
+        """Write what is left and end. Raises StoreFailed if that, or anything before, failed."""
         with self._mutex:
             self._closing = True
             self._ring()
         self._thread.join()
         if self.failure:
-            raise StoreError(self.failure)
+            raise StoreFailed(self.failure)
 
     # ---- For the threads that answer ----
 
@@ -250,8 +248,8 @@ class Writer:
         elif self._write(rows, notes) == 0:
             began = 0.0
         if began:
-            self.figures.commits_count += 1
-            self.figures.observe_commit(time.perf_counter() - began)
+            self.commits_count += 1
+            self._observe_commit(time.perf_counter() - began)
         self._let_go(ticket, noted, all_written=ticket >= goal)
         return ticket >= goal
 
@@ -290,7 +288,7 @@ class Writer:
         self._sequence += 1
         at_us = self._now_us()
         self._folder.added(len(packed))
-        self.figures.journal_bytes_count += len(packed)
+        self.written_bytes_count += len(packed)
         return self._sequence, at_us, packed, crc32(packed, checksum(self._sequence, at_us))
 
     def _keep_time(self) -> None:
