@@ -27,7 +27,7 @@ _OPTIONS: Final = (
 
 
 class _Channel:
-    """A connection that closes at the end of a `with`. `timeout_s` bounds each call but an import."""
+    """A connection that closes at the end of a `with`. `timeout_s` bounds each call but those on whole files."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
@@ -151,6 +151,28 @@ class AdminClient(_Channel):
         """Adopt a forward step of the wall clock; return how far, in milliseconds."""
         return self._stub.AcceptClock(admin_pb2.AcceptClockRequest(), timeout=self._timeout_s).adopted_ms
 
+    def list_audit(self, page_size: int = 0) -> Iterator[admin_pb2.AuditEntry]:
+        """Yield every change made through the control port, the latest first, asking page by page."""
+        request = admin_pb2.ListAuditRequest(page_size=page_size)
+        while True:
+            page = self._stub.ListAudit(request, timeout=self._timeout_s)
+            yield from page.entries
+            if not page.next_page_token:
+                return
+            request = admin_pb2.ListAuditRequest(page_size=page_size, page_token=page.next_page_token)
+
+    def backup(self) -> Iterator[admin_pb2.BackupPart]:
+        """Yield the parts of a copy of the store, however long it takes."""
+        yield from self._stub.Backup(admin_pb2.BackupRequest())
+
+    def dump_accounts(self) -> Iterator[admin_pb2.DumpAccountsPart]:
+        """Yield all accounts with what they have used, however long it takes."""
+        yield from self._stub.DumpAccounts(admin_pb2.DumpAccountsRequest())
+
+    def load_accounts(self, records: Iterable[admin_pb2.AccountRecord]) -> admin_pb2.LoadAccountsResponse:
+        """Put accounts with what they have used, read from `records` as they are sent, however long it takes."""
+        return self._stub.LoadAccounts(_load_messages(records))
+
 
 def admit_request(
     account: str,
@@ -189,5 +211,16 @@ def _import_messages(accounts: Iterable[admin_pb2.Account]) -> Iterator[admin_pb
         if len(message.accounts) == MESSAGE_ACCOUNTS:
             yield message
             message = admin_pb2.ImportAccountsRequest()
+    if message.accounts:
+        yield message
+
+
+def _load_messages(records: Iterable[admin_pb2.AccountRecord]) -> Iterator[admin_pb2.LoadAccountsRequest]:
+    message = admin_pb2.LoadAccountsRequest()
+    for record in records:
+        message.accounts.append(record)
+        if len(message.accounts) == MESSAGE_ACCOUNTS:
+            yield message
+            message = admin_pb2.LoadAccountsRequest()
     if message.accounts:
         yield message

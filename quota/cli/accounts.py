@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from quota.cli import show, values
 from quota.cli.accounts_file import COLUMNS, AccountsFile, overrides_cell
 from quota.cli.connection import add_admin_server
 from quota.cli.failure import Failure
+from quota.cli.files import progress
+from quota.cli.lines import report
 from quota.cli.usage import limits_table
 from quota.client import AdminClient
 from quota.types import PERIODS
@@ -190,30 +191,11 @@ def _delete(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
     path: Path = arguments.file
     try:
-        with path.open("rb") as opened, progress, AdminClient(arguments.address) as client:
-            file = AccountsFile(progress.wrap_file(opened, total=path.stat().st_size, description=path.name))
+        with path.open("rb") as opened, progress() as bar, AdminClient(arguments.address) as client:
+            file = AccountsFile(bar.wrap_file(opened, total=path.stat().st_size, description=path.name))
             response = client.import_accounts(file)
     except OSError as error:
         raise Failure(f"{path}: cannot be read: {error.strerror}") from error
-    if file.fault:
-        raise Failure(f"{path}:{file.fault}")
-    for line, reason in sorted([*file.bad_lines, *((file.lines[e.index], e.message) for e in response.errors)]):
-        print(f"{path}:{line}: {reason}", file=sys.stderr)
-    untold = response.failed - len(response.errors)
-    if untold:
-        print(f"{path}: and {untold} bad lines more", file=sys.stderr)
-    bad = response.failed + len(file.bad_lines)
-    if arguments.json:
-        print(f'{{"loaded": {response.loaded}, "failed": {bad}}}')
-    else:
-        print(f"{response.loaded} accounts loaded, {bad} bad lines")
-    return 1 if bad else 0
+    return report(path, file, response, as_json=arguments.json)

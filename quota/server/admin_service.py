@@ -1,4 +1,7 @@
-"""AdminService: accounts, catalogs, capacity and the clock, for operators."""
+"""AdminService: accounts, catalogs, capacity and the clock, for operators. What concerns the store is in `store_service`.
+
+Every change is made, noted in the audit log, and answered once both are kept.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,18 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Final
 
-from quota import Account
 from quota.catalog import compile_catalog, parse
 from quota.clock import Clock
 from quota.engine import Engine
 from quota.errors import CatalogError, FailedPrecondition, InvalidArgument, QuotaError
 from quota.ranges import MICRO
+from quota.server.account_messages import account_details, account_message, import_error, put_account
+from quota.server.keeper import Keeper
 from quota.server.names import checked_id
 from quota.server.quota_service import limit_messages
 from quota.server.rpc import Method
-from quota.server.status import details, status_number
+from quota.server.store_service import StoreService
+from quota.store import Store
 from quota.v1 import admin_pb2, quota_pb2
 
 IMPORT_ERRORS_MAX: Final = 1_000  # told one by one; the rest is counted
@@ -27,13 +32,26 @@ logger = logging.getLogger(__name__)
 
 
 class AdminService:
-    """Serves AdminService. `file_catalogs` are the names that LoadCatalog may not replace: shipped, or from a file."""
+    """Serves AdminService. `file_catalogs` are the names that LoadCatalog may not replace: shipped, or from a file.
 
-    def __init__(self, engine: Engine, clock: Clock, *, file_catalogs: frozenset[str], page_accounts_max: int) -> None:
+    Without a `store` changes last as long as the process.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        file_catalogs: frozenset[str],
+        page_accounts_max: int,
+        store: Store | None = None,
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._file_catalogs = file_catalogs
         self._page_accounts_max = page_accounts_max
+        self._keeper = Keeper(store)
+        self._store_service = StoreService(engine, store, self._keeper)
 
     def methods(self) -> Mapping[str, Method]:
         """Return what is served, by the method's name in the proto."""
@@ -51,17 +69,20 @@ class AdminService:
             "AdjustUsage": self.adjust_usage,
             "GetClock": self.get_clock,
             "AcceptClock": self.accept_clock,
+            **self._store_service.methods(),
         }
 
     # ---- Accounts ----------------------------------------------------------------------------------------------------
 
     def put_account(self, message: admin_pb2.PutAccountRequest) -> admin_pb2.Account:
-        account = self._put(message.account)
+        self._keeper.check()
+        account = put_account(self._engine, message.account)
+        self._keeper.keep("PutAccount", account_details(account))
         logger.debug("account put: %r under %s, plan %s", account.id, account.catalog, account.plan)
-        return _account_message(account)
+        return account_message(account)
 
     def get_account(self, message: admin_pb2.GetAccountRequest) -> admin_pb2.Account:
-        return _account_message(self._engine.get_account(checked_id("id", message.id)))
+        return account_message(self._engine.get_account(checked_id("id", message.id)))
 
     def list_accounts(self, message: admin_pb2.ListAccountsRequest) -> admin_pb2.ListAccountsResponse:
         most = self._page_accounts_max
@@ -70,11 +91,13 @@ class AdminService:
         page_size = message.page_size or min(PAGE_ACCOUNTS_DEFAULT, most)
         accounts, next_page_token = self._engine.list_accounts(page_size=page_size, page_token=message.page_token)
         return admin_pb2.ListAccountsResponse(
-            accounts=(_account_message(account) for account in accounts), next_page_token=next_page_token
+            accounts=(account_message(account) for account in accounts), next_page_token=next_page_token
         )
 
     def delete_account(self, message: admin_pb2.DeleteAccountRequest) -> admin_pb2.DeleteAccountResponse:
+        self._keeper.check()
         self._engine.delete_account(checked_id("id", message.id), purge=message.purge)
+        self._keeper.keep("DeleteAccount", {"id": message.id, "purge": message.purge})
         logger.debug("account deleted: %r", message.id)
         return admin_pb2.DeleteAccountResponse()
 
@@ -82,33 +105,21 @@ class AdminService:
         response = admin_pb2.ImportAccountsResponse()
         index = 0
         for message in messages:
+            self._keeper.check()
+            put: list[str] = []
             for account in message.accounts:
                 try:
-                    self._put(account)
-                    response.loaded += 1
+                    put.append(put_account(self._engine, account).id)
                 except QuotaError as error:
                     response.failed += 1
                     if response.failed <= IMPORT_ERRORS_MAX:
-                        response.errors.append(_import_error(index, account.id, error))
+                        response.errors.append(import_error(index, account.id, error))
                 index += 1
+            response.loaded += len(put)
+            self._keeper.note("ImportAccounts", {"accounts": put})
+        self._keeper.wait()
         logger.info("accounts imported: %d, bad ones: %d", response.loaded, response.failed)
         return response
-
-    def _put(self, message: admin_pb2.Account) -> Account:
-        overrides: dict[str, int] = {}
-        for index, override in enumerate(message.overrides):
-            if override.limit_id in overrides:
-                raise InvalidArgument(f"overrides[{index}].limit_id", override.limit_id, "each limit once")
-            overrides[override.limit_id] = override.limit
-        return self._engine.put_account(
-            message.id,
-            catalog=message.catalog,
-            plan=message.plan,
-            subscribed_at_ms=message.subscribed_at_ms,
-            period=message.period or "month",
-            expires_at_ms=message.expires_at_ms,
-            overrides=overrides,
-        )
 
     # ---- Catalogs ----------------------------------------------------------------------------------------------------
 
@@ -134,8 +145,10 @@ class AdminService:
                 f"catalog {catalog.name} is shipped or comes from a file of the server: give this one another name, "
                 "or change the file and restart the server"
             )
+        self._keeper.check()
         # The engine takes a text without a newline for a path; a caller must never choose a file of the server's.
         version = self._engine.load_catalog(message.yaml + "\n")
+        self._keeper.keep("LoadCatalog", {"catalog": version.name, "version": version.version})
         logger.info("catalog loaded: %s, version %s", version.name, version.version)
         return admin_pb2.LoadCatalogResponse(
             catalog=quota_pb2.CatalogVersion(name=version.name, version=version.version), warnings=catalog.warnings
@@ -155,7 +168,9 @@ class AdminService:
         micro = message.factor_micro if message.HasField("factor_micro") else None
         if micro is None or not 0 <= micro <= MICRO:
             raise InvalidArgument("factor_micro", micro, f"0 to {MICRO}")
+        self._keeper.check()
         self._engine.set_capacity(Fraction(micro, MICRO))
+        self._keeper.keep("SetCapacity", {"factor_micro": micro})
         logger.info("capacity factor: %d millionths", micro)
         return self._capacity()
 
@@ -163,6 +178,7 @@ class AdminService:
         return self._capacity()
 
     def adjust_usage(self, message: admin_pb2.AdjustUsageRequest) -> admin_pb2.AdjustUsageResponse:
+        self._keeper.check()
         adjustment = self._engine.adjust_usage(
             checked_id("account", message.account),
             pool=message.pool,
@@ -170,6 +186,12 @@ class AdminService:
             micro=message.micro,
             reason=message.reason,
         )
+        asked = {name: value for name, value in (("pool", message.pool), ("limit_id", message.limit_id)) if value}
+        self._keeper.keep(
+            "AdjustUsage",
+            {"account": message.account, **asked, "micro": message.micro, "reason": message.reason,
+             "moved": dict(adjustment.moved)},
+        )  # fmt: skip
         moved = ", ".join(f"{id} {micro:+d}" for id, micro in adjustment.moved.items()) or "nothing"
         logger.info(
             "usage adjusted: account %r, moved %s micro-units, reason %r", message.account, moved, message.reason
@@ -194,26 +216,7 @@ class AdminService:
         )
 
     def accept_clock(self, message: admin_pb2.AcceptClockRequest) -> admin_pb2.AcceptClockResponse:
-        return admin_pb2.AcceptClockResponse(adopted_ms=self._clock.accept() // 1000)
-
-
-def _account_message(account: Account) -> admin_pb2.Account:
-    return admin_pb2.Account(
-        id=account.id,
-        catalog=account.catalog,
-        plan=account.plan,
-        subscribed_at_ms=account.subscribed_at_ms,
-        period=account.period,
-        expires_at_ms=account.expires_at_ms,
-        overrides=(admin_pb2.Override(limit_id=id, limit=limit) for id, limit in account.overrides.items()),
-    )
-
-
-def _import_error(index: int, account_id: str, error: QuotaError) -> admin_pb2.ImportError:
-    return admin_pb2.ImportError(
-        index=index,
-        id=account_id,
-        code=status_number(error),
-        field=error.field if isinstance(error, InvalidArgument) else "",
-        message=details(error),
-    )
+        self._keeper.check()
+        adopted_ms = self._clock.accept() // 1000
+        self._keeper.keep("AcceptClock", {"adopted_ms": adopted_ms})
+        return admin_pb2.AcceptClockResponse(adopted_ms=adopted_ms)

@@ -6,6 +6,7 @@ The control port (default 50052, loopback unless told otherwise): what an operat
 Units and names are those of quota.proto, and so are INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE. Besides:
   NOT_FOUND            there is no such account.
   FAILED_PRECONDITION  right in itself, but something stands in the way; the text says what.
+  UNAVAILABLE          also: the store has failed. What was asked for may or may not hold after the restart.
 With any status other than OK nothing was changed, unless the method says otherwise.
 """
 
@@ -669,3 +670,241 @@ class AcceptClockResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["adopted_ms", b"adopted_ms"]) -> None: ...
 
 global___AcceptClockResponse = AcceptClockResponse
+
+@typing.final
+class ListAuditRequest(google.protobuf.message.Message):
+    """Which page."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """How many entries a page: 1 to 1,000; 0 = 100."""
+    page_token: builtins.str
+    """`next_page_token` of the page before; empty = the latest entries."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListAuditRequest = ListAuditRequest
+
+@typing.final
+class AuditEntry(google.protobuf.message.Message):
+    """A change."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    AT_MS_FIELD_NUMBER: builtins.int
+    WHO_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    DETAILS_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """Its number; a later change has a higher one."""
+    at_ms: builtins.int
+    """When, by the server's clock, Unix milliseconds."""
+    who: builtins.str
+    """Who: the address that asked, such as `127.0.0.1:51234`."""
+    what: builtins.str
+    """The method, such as `PutAccount`."""
+    details: builtins.str
+    """What was asked for and what came of it, as JSON; only for people to read."""
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        at_ms: builtins.int = ...,
+        who: builtins.str = ...,
+        what: builtins.str = ...,
+        details: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["at_ms", b"at_ms", "details", b"details", "number", b"number", "what", b"what", "who", b"who"]) -> None: ...
+
+global___AuditEntry = AuditEntry
+
+@typing.final
+class ListAuditResponse(google.protobuf.message.Message):
+    """One page."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Asks for the next page, of earlier entries; empty = this is the last one."""
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AuditEntry]:
+        """The latest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: collections.abc.Iterable[global___AuditEntry] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListAuditResponse = ListAuditResponse
+
+@typing.final
+class BackupRequest(google.protobuf.message.Message):
+    """All of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___BackupRequest = BackupRequest
+
+@typing.final
+class BackupPart(google.protobuf.message.Message):
+    """A part of the answer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COPIED_PERCENT_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    BYTES_TOTAL_FIELD_NUMBER: builtins.int
+    copied_percent: builtins.int
+    """While the store is being copied, before the first bytes: how far that is, in percent."""
+    data: builtins.bytes
+    """The next bytes of the file."""
+    bytes_total: builtins.int
+    """How many bytes the file has; with the first bytes and all that follow."""
+    def __init__(
+        self,
+        *,
+        copied_percent: builtins.int = ...,
+        data: builtins.bytes = ...,
+        bytes_total: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes_total", b"bytes_total", "copied_percent", b"copied_percent", "data", b"data"]) -> None: ...
+
+global___BackupPart = BackupPart
+
+@typing.final
+class DumpAccountsRequest(google.protobuf.message.Message):
+    """All of them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DumpAccountsRequest = DumpAccountsRequest
+
+@typing.final
+class AccountRecord(google.protobuf.message.Message):
+    """An account and what it has used."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    RECORD_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
+    record: builtins.bytes
+    """Everything that the server knows of it: limits drawn, holds, request ids, prompts. Opaque, checked as a whole, and bound to
+    the account's id.
+    """
+    @property
+    def account(self) -> global___Account:
+        """The account."""
+
+    @property
+    def limits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[quota.v1.quota_pb2.LimitState]:
+        """What it has used, for people to read: LoadAccounts takes it from `record` alone."""
+
+    def __init__(
+        self,
+        *,
+        account: global___Account | None = ...,
+        record: builtins.bytes = ...,
+        limits: collections.abc.Iterable[quota.v1.quota_pb2.LimitState] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["account", b"account"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["account", b"account", "limits", b"limits", "record", b"record"]) -> None: ...
+
+global___AccountRecord = AccountRecord
+
+@typing.final
+class DumpAccountsPart(google.protobuf.message.Message):
+    """Some of them."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: builtins.int
+    ACCOUNTS_TOTAL_FIELD_NUMBER: builtins.int
+    accounts_total: builtins.int
+    """How many accounts there are in all."""
+    @property
+    def accounts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AccountRecord]:
+        """The next accounts."""
+
+    def __init__(
+        self,
+        *,
+        accounts: collections.abc.Iterable[global___AccountRecord] | None = ...,
+        accounts_total: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounts", b"accounts", "accounts_total", b"accounts_total"]) -> None: ...
+
+global___DumpAccountsPart = DumpAccountsPart
+
+@typing.final
+class LoadAccountsRequest(google.protobuf.message.Message):
+    """A part of the accounts to load."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def accounts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AccountRecord]:
+        """Any number that fits a message; numbered from 0 over the whole stream. With a `record` the account is restored as that says,
+        and then becomes what `account` says where the two differ, as PutAccount would have it; without one it is put as by
+        PutAccount, and an existing one keeps what it has used.
+        """
+
+    def __init__(
+        self,
+        *,
+        accounts: collections.abc.Iterable[global___AccountRecord] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounts", b"accounts"]) -> None: ...
+
+global___LoadAccountsRequest = LoadAccountsRequest
+
+@typing.final
+class LoadAccountsResponse(google.protobuf.message.Message):
+    """What became of the stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOADED_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    ERRORS_FIELD_NUMBER: builtins.int
+    loaded: builtins.int
+    """Accounts put."""
+    failed: builtins.int
+    """Accounts not put."""
+    @property
+    def errors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ImportError]:
+        """Why, for the first 1,000 of those."""
+
+    def __init__(
+        self,
+        *,
+        loaded: builtins.int = ...,
+        failed: builtins.int = ...,
+        errors: collections.abc.Iterable[global___ImportError] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["errors", b"errors", "failed", b"failed", "loaded", b"loaded"]) -> None: ...
+
+global___LoadAccountsResponse = LoadAccountsResponse

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """Accounts, catalogs, capacity and the clock.
+    """Accounts, catalogs, capacity, the clock and the store.
+
+    With a store every change is kept before its answer leaves, and is in the audit log.
     """
 
     def __init__(self, channel):
@@ -100,10 +102,32 @@ class AdminServiceStub(object):
                 request_serializer=quota_dot_v1_dot_admin__pb2.AcceptClockRequest.SerializeToString,
                 response_deserializer=quota_dot_v1_dot_admin__pb2.AcceptClockResponse.FromString,
                 _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/quota.v1.AdminService/ListAudit',
+                request_serializer=quota_dot_v1_dot_admin__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=quota_dot_v1_dot_admin__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/quota.v1.AdminService/Backup',
+                request_serializer=quota_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
+                response_deserializer=quota_dot_v1_dot_admin__pb2.BackupPart.FromString,
+                _registered_method=True)
+        self.DumpAccounts = channel.unary_stream(
+                '/quota.v1.AdminService/DumpAccounts',
+                request_serializer=quota_dot_v1_dot_admin__pb2.DumpAccountsRequest.SerializeToString,
+                response_deserializer=quota_dot_v1_dot_admin__pb2.DumpAccountsPart.FromString,
+                _registered_method=True)
+        self.LoadAccounts = channel.stream_unary(
+                '/quota.v1.AdminService/LoadAccounts',
+                request_serializer=quota_dot_v1_dot_admin__pb2.LoadAccountsRequest.SerializeToString,
+                response_deserializer=quota_dot_v1_dot_admin__pb2.LoadAccountsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
-    """Accounts, catalogs, capacity and the clock.
+    """Accounts, catalogs, capacity, the clock and the store.
+
+    With a store every change is kept before its answer leaves, and is in the audit log.
     """
 
     def PutAccount(self, request, context):
@@ -205,6 +229,38 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAudit(self, request, context):
+        """Lists what was changed through this port, the latest first, page by page. FAILED_PRECONDITION if the server has no store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
+        """Sends a copy of the store as of the call, with everything acknowledged before it, while the server goes on: first what the
+        copying has come to, then the bytes of a file that `quotad restore` takes. It is whole once `bytes_total` bytes have come and
+        the status is OK. FAILED_PRECONDITION if the server has no store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DumpAccounts(self, request, context):
+        """Sends all accounts with what they have used, in no particular order, while the server goes on: each as of the moment it is
+        read. One that exists throughout comes once; others may or may not come. Accounts deleted are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadAccounts(self, request_iterator, context):
+        """Puts accounts with what they have used, in place of what they are now. As with ImportAccounts a bad one is counted and named,
+        and the others are loaded. Idempotent as long as nobody else changes them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -273,6 +329,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=quota_dot_v1_dot_admin__pb2.AcceptClockRequest.FromString,
                     response_serializer=quota_dot_v1_dot_admin__pb2.AcceptClockResponse.SerializeToString,
             ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=quota_dot_v1_dot_admin__pb2.ListAuditRequest.FromString,
+                    response_serializer=quota_dot_v1_dot_admin__pb2.ListAuditResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=quota_dot_v1_dot_admin__pb2.BackupRequest.FromString,
+                    response_serializer=quota_dot_v1_dot_admin__pb2.BackupPart.SerializeToString,
+            ),
+            'DumpAccounts': grpc.unary_stream_rpc_method_handler(
+                    servicer.DumpAccounts,
+                    request_deserializer=quota_dot_v1_dot_admin__pb2.DumpAccountsRequest.FromString,
+                    response_serializer=quota_dot_v1_dot_admin__pb2.DumpAccountsPart.SerializeToString,
+            ),
+            'LoadAccounts': grpc.stream_unary_rpc_method_handler(
+                    servicer.LoadAccounts,
+                    request_deserializer=quota_dot_v1_dot_admin__pb2.LoadAccountsRequest.FromString,
+                    response_serializer=quota_dot_v1_dot_admin__pb2.LoadAccountsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'quota.v1.AdminService', rpc_method_handlers)
@@ -282,7 +358,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """Accounts, catalogs, capacity and the clock.
+    """Accounts, catalogs, capacity, the clock and the store.
+
+    With a store every change is kept before its answer leaves, and is in the audit log.
     """
 
     @staticmethod
@@ -626,6 +704,114 @@ class AdminService(object):
             '/quota.v1.AdminService/AcceptClock',
             quota_dot_v1_dot_admin__pb2.AcceptClockRequest.SerializeToString,
             quota_dot_v1_dot_admin__pb2.AcceptClockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quota.v1.AdminService/ListAudit',
+            quota_dot_v1_dot_admin__pb2.ListAuditRequest.SerializeToString,
+            quota_dot_v1_dot_admin__pb2.ListAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quota.v1.AdminService/Backup',
+            quota_dot_v1_dot_admin__pb2.BackupRequest.SerializeToString,
+            quota_dot_v1_dot_admin__pb2.BackupPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DumpAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/quota.v1.AdminService/DumpAccounts',
+            quota_dot_v1_dot_admin__pb2.DumpAccountsRequest.SerializeToString,
+            quota_dot_v1_dot_admin__pb2.DumpAccountsPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadAccounts(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/quota.v1.AdminService/LoadAccounts',
+            quota_dot_v1_dot_admin__pb2.LoadAccountsRequest.SerializeToString,
+            quota_dot_v1_dot_admin__pb2.LoadAccountsResponse.FromString,
             options,
             channel_credentials,
             insecure,

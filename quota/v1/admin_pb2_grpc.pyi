@@ -6,6 +6,7 @@ The control port (default 50052, loopback unless told otherwise): what an operat
 Units and names are those of quota.proto, and so are INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE. Besides:
   NOT_FOUND            there is no such account.
   FAILED_PRECONDITION  right in itself, but something stands in the way; the text says what.
+  UNAVAILABLE          also: the store has failed. What was asked for may or may not hold after the restart.
 With any status other than OK nothing was changed, unless the method says otherwise.
 """
 
@@ -24,7 +25,10 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class AdminServiceStub:
-    """Accounts, catalogs, capacity and the clock."""
+    """Accounts, catalogs, capacity, the clock and the store.
+
+    With a store every change is kept before its answer leaves, and is in the audit log.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     PutAccount: grpc.UnaryUnaryMultiCallable[
@@ -119,8 +123,42 @@ class AdminServiceStub:
     set back. Idempotent: without a step there is nothing to adopt, and the answer is 0.
     """
 
+    ListAudit: grpc.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.ListAuditRequest,
+        quota.v1.admin_pb2.ListAuditResponse,
+    ]
+    """Lists what was changed through this port, the latest first, page by page. FAILED_PRECONDITION if the server has no store."""
+
+    Backup: grpc.UnaryStreamMultiCallable[
+        quota.v1.admin_pb2.BackupRequest,
+        quota.v1.admin_pb2.BackupPart,
+    ]
+    """Sends a copy of the store as of the call, with everything acknowledged before it, while the server goes on: first what the
+    copying has come to, then the bytes of a file that `quotad restore` takes. It is whole once `bytes_total` bytes have come and
+    the status is OK. FAILED_PRECONDITION if the server has no store.
+    """
+
+    DumpAccounts: grpc.UnaryStreamMultiCallable[
+        quota.v1.admin_pb2.DumpAccountsRequest,
+        quota.v1.admin_pb2.DumpAccountsPart,
+    ]
+    """Sends all accounts with what they have used, in no particular order, while the server goes on: each as of the moment it is
+    read. One that exists throughout comes once; others may or may not come. Accounts deleted are left out.
+    """
+
+    LoadAccounts: grpc.StreamUnaryMultiCallable[
+        quota.v1.admin_pb2.LoadAccountsRequest,
+        quota.v1.admin_pb2.LoadAccountsResponse,
+    ]
+    """Puts accounts with what they have used, in place of what they are now. As with ImportAccounts a bad one is counted and named,
+    and the others are loaded. Idempotent as long as nobody else changes them.
+    """
+
 class AdminServiceAsyncStub:
-    """Accounts, catalogs, capacity and the clock."""
+    """Accounts, catalogs, capacity, the clock and the store.
+
+    With a store every change is kept before its answer leaves, and is in the audit log.
+    """
 
     PutAccount: grpc.aio.UnaryUnaryMultiCallable[
         quota.v1.admin_pb2.PutAccountRequest,
@@ -214,8 +252,42 @@ class AdminServiceAsyncStub:
     set back. Idempotent: without a step there is nothing to adopt, and the answer is 0.
     """
 
+    ListAudit: grpc.aio.UnaryUnaryMultiCallable[
+        quota.v1.admin_pb2.ListAuditRequest,
+        quota.v1.admin_pb2.ListAuditResponse,
+    ]
+    """Lists what was changed through this port, the latest first, page by page. FAILED_PRECONDITION if the server has no store."""
+
+    Backup: grpc.aio.UnaryStreamMultiCallable[
+        quota.v1.admin_pb2.BackupRequest,
+        quota.v1.admin_pb2.BackupPart,
+    ]
+    """Sends a copy of the store as of the call, with everything acknowledged before it, while the server goes on: first what the
+    copying has come to, then the bytes of a file that `quotad restore` takes. It is whole once `bytes_total` bytes have come and
+    the status is OK. FAILED_PRECONDITION if the server has no store.
+    """
+
+    DumpAccounts: grpc.aio.UnaryStreamMultiCallable[
+        quota.v1.admin_pb2.DumpAccountsRequest,
+        quota.v1.admin_pb2.DumpAccountsPart,
+    ]
+    """Sends all accounts with what they have used, in no particular order, while the server goes on: each as of the moment it is
+    read. One that exists throughout comes once; others may or may not come. Accounts deleted are left out.
+    """
+
+    LoadAccounts: grpc.aio.StreamUnaryMultiCallable[
+        quota.v1.admin_pb2.LoadAccountsRequest,
+        quota.v1.admin_pb2.LoadAccountsResponse,
+    ]
+    """Puts accounts with what they have used, in place of what they are now. As with ImportAccounts a bad one is counted and named,
+    and the others are loaded. Idempotent as long as nobody else changes them.
+    """
+
 class AdminServiceServicer(metaclass=abc.ABCMeta):
-    """Accounts, catalogs, capacity and the clock."""
+    """Accounts, catalogs, capacity, the clock and the store.
+
+    With a store every change is kept before its answer leaves, and is in the audit log.
+    """
 
     @abc.abstractmethod
     def PutAccount(
@@ -333,6 +405,45 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[quota.v1.admin_pb2.AcceptClockResponse, collections.abc.Awaitable[quota.v1.admin_pb2.AcceptClockResponse]]:
         """Adopts a step of the wall clock that the server has not followed. Only forward: FAILED_PRECONDITION if the wall clock was
         set back. Idempotent: without a step there is nothing to adopt, and the answer is 0.
+        """
+
+    @abc.abstractmethod
+    def ListAudit(
+        self,
+        request: quota.v1.admin_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[quota.v1.admin_pb2.ListAuditResponse, collections.abc.Awaitable[quota.v1.admin_pb2.ListAuditResponse]]:
+        """Lists what was changed through this port, the latest first, page by page. FAILED_PRECONDITION if the server has no store."""
+
+    @abc.abstractmethod
+    def Backup(
+        self,
+        request: quota.v1.admin_pb2.BackupRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[quota.v1.admin_pb2.BackupPart], collections.abc.AsyncIterator[quota.v1.admin_pb2.BackupPart]]:
+        """Sends a copy of the store as of the call, with everything acknowledged before it, while the server goes on: first what the
+        copying has come to, then the bytes of a file that `quotad restore` takes. It is whole once `bytes_total` bytes have come and
+        the status is OK. FAILED_PRECONDITION if the server has no store.
+        """
+
+    @abc.abstractmethod
+    def DumpAccounts(
+        self,
+        request: quota.v1.admin_pb2.DumpAccountsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[quota.v1.admin_pb2.DumpAccountsPart], collections.abc.AsyncIterator[quota.v1.admin_pb2.DumpAccountsPart]]:
+        """Sends all accounts with what they have used, in no particular order, while the server goes on: each as of the moment it is
+        read. One that exists throughout comes once; others may or may not come. Accounts deleted are left out.
+        """
+
+    @abc.abstractmethod
+    def LoadAccounts(
+        self,
+        request_iterator: _MaybeAsyncIterator[quota.v1.admin_pb2.LoadAccountsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[quota.v1.admin_pb2.LoadAccountsResponse, collections.abc.Awaitable[quota.v1.admin_pb2.LoadAccountsResponse]]:
+        """Puts accounts with what they have used, in place of what they are now. As with ImportAccounts a bad one is counted and named,
+        and the others are loaded. Idempotent as long as nobody else changes them.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
