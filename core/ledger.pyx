@@ -554,8 +554,12 @@ cdef class Ledger:
             if result == DECIDED:
                 track_note(&self._track, where[0])
         pthread_mutex_unlock(&self._mutex)
+        if result == NOT_KNOWN:
+            raise self.not_known(request, where != NULL)
+        if result == CONFLICT:
+            raise AlreadyExists(f"request {request_id!r} of account {account!r} was settled before, with another outcome or other draws")
         if result != DECIDED:
-            raise self.not_known(request, where != NULL) if result == NOT_KNOWN else self.error_of(request, result, settled.past_draw)
+            raise self.error_of(request, result, settled.past_draw)
         return self.settlement_of(&settled)
 
     cdef object settlement_of(self, const settled_t* settled):

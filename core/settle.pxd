@@ -25,7 +25,7 @@ from price cimport ask_pools, ask_price, pool_folded, pool_own
 from record cimport record_log, record_slot, record_t
 from rules cimport LIMITS_MAX, plan_t, rules_model_of, rules_plan, rules_t, rules_tool_of
 from side cimport (
-    known_insert, known_place, known_remove, side_find, side_forget_prompt, side_pass, side_reserve, side_settle_down, side_t, side_trim,
+    known_insert, known_t, known_place, known_remove, side_find, side_forget_prompt, side_pass, side_reserve, side_settle_down, side_t, side_trim,
 )
 from window cimport seen_t, slot_t, window_refund
 
@@ -336,6 +336,7 @@ cdef inline int renew(
 ) noexcept nogil:
     """Keep a hold open for `hold` microseconds from now, never shorter than it is."""
     cdef admission_t* admission = NULL
+    cdef known_t* holds
     now = max(now, record.seen_at)
     if record.side != NULL:
         admission = side_find(record.side, request.id, request.id_hash, now)
@@ -344,7 +345,8 @@ cdef inline int renew(
     if not admission_open(admission, now):
         return HOLD_ENDED
     admission.hold_until = admission.until = max(admission.until, now + hold)
-    record.side.holds.until[known_place(&record.side.holds, admission)] = admission.until
+    holds = &record.side.holds      # an open hold stands nowhere else
+    holds.until[known_place(holds, admission)] = admission.until
     record.seen_at = now
     side_pass(record.side, now, spares)
     hold_until[0] = admission.hold_until
