@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from quota.cli import accounts, ask, capacity, catalogs, check, clock, serve, settle, usage
+from quota.cli import accounts, ask, audit, backup, capacity, catalogs, check, clock, dump, repair, serve, settle, usage
 from quota.cli.failure import Failure
 from quota.errors import QuotaError
 from quota.version import VERSION
@@ -61,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"quotad {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serve, check, ask, settle, usage, accounts, catalogs, capacity, clock):
+    clients = (ask, settle, usage, accounts, catalogs, capacity, clock, audit, dump)
+    for module in (serve, check, *clients, backup, repair):
         module.add_commands(commands)
     return parser
 

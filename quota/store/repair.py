@@ -1,0 +1,250 @@
+"""A damaged store made one that starts again: what is good is kept, what is not goes into a report, nothing is lost silently.
+
+Works on a copy, while no server does. What the damage hid from SQLite itself is made visible first: a bad frame of the
+write-ahead log would end it, so its checksums are written anew, and the rows' own tell what is wrong. The new file has
+the journal folded in: where an account's latest state is damaged, the one before it holds, and the report says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from zlib import crc32
+
+from quota.errors import CorruptRecord, QuotaError, StoreError
+from quota.store.backup import exchange
+from quota.store.format import ADD_AUDIT, FILE, PUT_CATALOG, PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
+from quota.store.lock import DirectoryLock
+from quota.store.pages import records
+from quota.store.salvage import Row, mend, salvaged
+from quota.store.store import create
+
+Decode = Callable[[str, bytes], None]
+"""Tries an account's id and blob. Raises CorruptRecord."""
+LoadCatalog = Callable[[str], object]
+"""Tries a catalog's text. Raises QuotaError."""
+NOT_ITS_FAULT: Final = ("no catalog ", "its catalog has no plan ")
+"""How a CorruptRecord begins that is about catalogs that are not here, and not about the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was set aside, or that is not there."""
+
+    table: str
+    key: str
+    reason: str
+    data: bytes = b""
+
+    def line(self) -> str:
+        return json.dumps(
+            {"table": self.table, "key": self.key, "reason": self.reason, "data": b64encode(self.data).decode()},
+            ensure_ascii=False,
+        )
+
+
+@dataclass(slots=True)
+class Repair:
+    """What came of it. Without findings nothing was touched. `unknown` are catalogs and plans of accounts that are not here."""
+
+    findings: list[Finding] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    accounts_count: int = 0
+    report: Path | None = None
+    old: Path | None = None
+
+
+def repair(directory: Path, load_catalog: LoadCatalog, decode: Decode, when: str) -> Repair:
+    """Repair a directory's store. `when` names the report and the old file, which is kept. Raises StoreError."""
+    file = directory / FILE
+    if not file.exists():
+        raise StoreError(f"{file}: is not there")
+    try:
+        with closing(DirectoryLock(directory)), tempfile.TemporaryDirectory(prefix="repair-", dir=directory) as work:
+            for companion in ("", "-wal"):
+                if (directory / (FILE + companion)).exists():
+                    shutil.copyfile(directory / (FILE + companion), Path(work) / ("copy" + companion))
+            salvage = Salvage(load_catalog, decode)
+            salvage.read(Path(work) / "copy")
+            done = salvage.done
+            if done.findings:
+                done.report = directory / f"repair-{when}.jsonl"
+                done.report.write_text("".join(f"{finding.line()}\n" for finding in done.findings), "utf-8")
+                salvage.write(Path(work))
+                arriving = (Path(work) / FILE).rename(directory / f"{FILE}.arriving")
+                done.old = exchange(directory, arriving, f".before-repair-{when}")
+            return done
+    except OSError as error:
+        raise StoreError(f"{directory}: {error.strerror}") from error
+
+
+class Salvage:
+    """What could be read of a store."""
+
+    def __init__(self, load_catalog: LoadCatalog, decode: Decode) -> None:
+        self._load_catalog = load_catalog
+        self._decode = decode
+        self.done = Repair()
+        self.meta: dict[str, str] = {}
+        self.catalogs: list[Row] = []
+        self.audit: list[Row] = []
+        self.accounts: dict[bytes, bytes] = {}
+        self._unread: set[str] = set()  # tables of which not all could be read
+
+    # ---- Reading ----
+
+    def read(self, copy: Path) -> None:
+        """Read all that can be, and note what cannot. Raises StoreError if nothing can."""
+        for reason in mend(copy):
+            self._found("file", copy.suffix, reason)
+        try:
+            with closing(sqlite3.connect(copy, isolation_level=None)) as database:
+                database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that all pages are in the one file
+                self._check_pages(database)
+                self._read_tables(database, copy)
+        except sqlite3.Error as error:
+            raise StoreError(f"nothing can be read: {error}; take a backup (quotad restore)") from error
+
+    def _check_pages(self, database: sqlite3.Connection) -> None:
+        try:
+            problems = [text for (text,) in database.execute("PRAGMA integrity_check(20)")]
+        except sqlite3.DatabaseError as error:
+            problems = [f"{error}"]
+        for problem in problems:
+            if problem != "ok":
+                self._found("file", "", " ".join(str(problem).split()))
+
+    def _read_tables(self, database: sqlite3.Connection, copy: Path) -> None:
+        self.meta = {str(row[0]): str(row[1]) for row in self._good(database, "meta")}
+        for row in self._good(database, "catalogs"):
+            try:
+                self._load_catalog(str(row[1]))
+            except QuotaError as error:
+                self._found("catalogs", row[0], str(error), _raw(row[1]))
+                continue
+            self.catalogs.append(row)
+        self.audit = sorted(self._good(database, "audit"))
+        snapshot = {id: (blob, crc) for id, blob, crc in self._rows(database, "snapshot")}
+        journal = {seq: row for seq, *row in self._rows(database, "journal")}
+        if self._unread & {"snapshot", "journal"}:
+            self._read_pages(copy, snapshot, journal)
+        for id, (blob, crc) in snapshot.items():
+            self._take_snapshot(id, blob, crc)
+        self._take_journal(journal)
+        self.done.accounts_count = len(self.accounts)
+
+    def _read_pages(self, copy: Path, snapshot: dict[Any, Any], journal: dict[Any, Any]) -> None:
+        """Look for rows that no tree leads to any more; their checksums tell them from what only looks like one."""
+        found = 0
+        for rowid, columns in records(copy):
+            match columns:
+                case (bytes(id), bytes(blob), int(crc)) if id not in snapshot and crc == crc32(blob, crc32(id)):
+                    snapshot[id] = blob, crc
+                case (None, int(at_us), bytes(packed), int(crc)) if rowid not in journal and crc == checksum(
+                    rowid, at_us, packed
+                ):
+                    journal[rowid] = at_us, packed, crc
+                case _:
+                    continue
+            found += 1
+        self._found("file", "", f"{found} rows were found in pages that nothing led to")
+
+    def _take_snapshot(self, id: object, blob: object, crc: object) -> None:
+        if not isinstance(id, bytes) or not isinstance(blob, bytes):
+            self._found("snapshot", id, "not an account", _raw(blob))
+        elif crc != crc32(blob, crc32(id)):
+            self._found("snapshot", id, "the checksum does not match", blob)
+        else:
+            self._take("snapshot", id, blob)
+
+    def _take_journal(self, journal: dict[Any, Any]) -> None:
+        """Let later states replace earlier ones, in the order of the rows."""
+        known = self.meta.get("folded", "")
+        last = int(known) if known.isdecimal() else min(journal, default=1) - 1
+        time_us = int(self.meta.get("time_us", "0"))
+        for seq in sorted(it for it in journal if it > last):
+            at_us, packed, crc = journal[seq]
+            if seq != last + 1:
+                self._found("journal", f"{last + 1} to {seq - 1}", "missing: older states of accounts may hold")
+            last = seq
+            if crc != checksum(seq, at_us, packed):
+                self._found("journal", seq, "the checksum does not match; its accounts are looked at one by one")
+            elif isinstance(at_us, int):
+                time_us = max(time_us, at_us)
+            self._take_row(seq, packed)
+        self.meta |= {"folded": str(last), "time_us": str(time_us)}
+
+    def _take_row(self, seq: int, packed: object) -> None:
+        try:
+            assert isinstance(packed, bytes)
+            for id, blob in unpack(packed):
+                self._take(f"journal row {seq}", id, blob)
+        except (ValueError, AssertionError) as error:
+            self._found("journal", seq, f"its accounts cannot be told apart: {error}", _raw(packed))
+
+    def _take(self, place: str, id: bytes, blob: bytes) -> None:
+        """Keep an account's state, in place of an earlier one, if it decodes."""
+        if not blob:
+            self.accounts.pop(id, None)
+            return
+        try:
+            self._decode(id.decode(), blob)
+        except UnicodeDecodeError:
+            self._found(place, id, "the id is not UTF-8", blob)
+            return
+        except CorruptRecord as error:
+            reason = str(error).rpartition(f"{id.decode()!r}: ")[2]
+            if not reason.startswith(NOT_ITS_FAULT):
+                kept = "; an earlier state of it is kept" if id in self.accounts else ""
+                self._found(place, id, f"{reason}{kept}", blob)
+                return
+            self.done.unknown.add(reason)
+        self.accounts[id] = blob
+
+    def _good(self, database: sqlite3.Connection, table: str) -> Iterable[Row]:
+        """Yield the rows whose checksums match."""
+        for row in self._rows(database, table):
+            if row[-1] == checksum(*row[:-1]):
+                yield row
+            else:
+                self._found(table, row[0], "the checksum does not match", b"\0".join(map(_raw, row[1:-1])))
+
+    def _rows(self, database: sqlite3.Connection, table: str) -> Iterable[Row]:
+        def lost(key: object, reason: str) -> None:
+            self._unread.add(table)
+            self._found(table, key, reason)
+
+        return salvaged(database, table, lost)
+
+    def _found(self, table: str, key: object, reason: str, data: bytes = b"") -> None:
+        shown = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
+        self.done.findings.append(Finding(table, shown, reason, data))
+
+    # ---- Writing ----
+
+    def write(self, directory: Path) -> None:
+        """Write what was kept into a new store."""
+        create(directory)
+        with closing(sqlite3.connect(directory / FILE, isolation_level=None)) as database:
+            database.execute("BEGIN")
+            database.executemany(PUT_CATALOG, self.catalogs)
+            database.executemany(ADD_AUDIT, self.audit)
+            snapshot = ((id, blob, crc32(blob, crc32(id))) for id, blob in self.accounts.items())
+            database.executemany(PUT_SNAPSHOT, snapshot)
+            for key in ("folded", "time_us", "capacity_micro"):
+                if key in self.meta:
+                    database.execute(PUT_META, checked(key, self.meta[key]))
+            database.execute("COMMIT")
+
+
+def _raw(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
