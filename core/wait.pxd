@@ -82,8 +82,8 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
             date = ask_date(self, now)
             if now - quiet_from > WEEK_US + DAY_US:
                 next = date
-            if next == date:
-                quiet_from = date
+            if next >= date:            # one or more dates are behind what comes next
+                quiet_from = next
             ask_price(self, weight, now)
             fit = ask_fit(self, now)
             wait.possible = wait.possible or fit != NEVER

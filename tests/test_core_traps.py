@@ -166,3 +166,17 @@ def test_no_wait_where_the_limit_frees_only_after_the_light_weight_has_ended():
     refused = admit(engine, 1000, 1)
 
     assert (Verdict.LIMIT_EXHAUSTED, "l", None) == (refused.verdict, refused.rule, refused.retry_after_ms)
+
+
+def test_a_date_that_changes_nothing_does_not_hide_the_one_after_it():
+    """The weight is 40, for nine days by a date and then by night and day but for half an hour; another date passes in between."""
+    engine = engine_with(
+        "[{id: l, window: {cycle: 30d}, limit: 5}]",
+        models="m: {weights: [{weight: 40, until: 2026-03-10T09:00}, {weight: 0.5, when: peak}, {weight: 40},"
+        " {weight: 40, until: 2026-03-02}]}",
+        extra='schedules: {peak: [{daily: "02:15-02:45"}]}',
+    )
+    refused = admit(engine, 1000, 2)
+
+    assert (Verdict.LIMIT_EXHAUSTED, "l") == (refused.verdict, refused.rule)
+    assert START_MS + (10 * 24 + 2) * HOUR_MS + 15 * 60_000 == refused.resets_at_ms
