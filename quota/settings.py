@@ -21,6 +21,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from quota.errors import QuotaError
 from quota.ranges import BOUNDS_MOST
+from quota.store.durability import ALLOWED as DURABILITY_ALLOWED
+from quota.store.durability import Durability
 from quota.types import Bounds
 
 Value = str | int | bool | tuple[str, ...]
@@ -121,11 +123,41 @@ def _paths() -> _Kind:
     return _Kind(read, f"a list of files or directories (in the environment with {os.pathsep!r} between them)")
 
 
+def _path() -> _Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise _NotAllowedError
+        return value
+
+    return _Kind(read, "a directory")
+
+
+def _durability() -> _Kind:
+    def read(value: object) -> str:
+        try:
+            return str(Durability.parse(str(value)))
+        except ValueError:
+            raise _NotAllowedError from None
+
+    return _Kind(read, DURABILITY_ALLOWED)
+
+
 # ---- The settings ---------------------------------------------------------------------------------------------------
 
 
-def _setting(default: Value, kind: _Kind, meaning: str) -> Any:
-    return field(default=default, metadata={"kind": kind, "help": meaning})
+def _setting(default: Value | Callable[[], Value], kind: _Kind, meaning: str) -> Any:
+    metadata = {"kind": kind, "help": meaning}
+    return (
+        field(default_factory=default, metadata=metadata)
+        if callable(default)
+        else field(default=default, metadata=metadata)
+    )
+
+
+def state_directory() -> str:
+    """Return where the store is unless told otherwise: where XDG wants what a program keeps between its runs."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return str((Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "quotad")
 
 
 _BOUNDS: Final = Bounds()
@@ -151,6 +183,23 @@ class Settings:
         "glm-2026", _word(), "catalog of accounts put without one, and of refusals to unknown accounts"
     )
     demo: bool = _setting(False, _switch(), "add the accounts demo-lite, demo-pro and demo-max where absent")
+    data: str = _setting(
+        state_directory,
+        _path(),
+        "directory of the store, made if absent: what is drawn and in force survives the process",
+    )
+    ephemeral: bool = _setting(False, _switch(), "keep no store: what is drawn and in force ends with the process")
+    durability: str = _setting(
+        str(Durability()),
+        _durability(),
+        "strict: an answer leaves after the commit that holds its charge; interval:50ms: at once, and a crash loses the "
+        "charges of 50 ms at most",
+    )
+    accept_clock: bool = _setting(
+        False,
+        _switch(),
+        "start though the wall clock is more than 5 s before the time that the store has seen; time goes on from there",
+    )
     hold_ms_max: int = _setting(
         _BOUNDS.hold_ms_max,
         _whole(1, BOUNDS_MOST.hold_ms_max),

@@ -69,8 +69,9 @@ class Running:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer's own shell says of a server is not the tests' concern."""
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the developer's own shell says of a server, and what their own server keeps, is not the tests' concern."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
     for variable in [name for name in os.environ if name.startswith("QUOTAD_")]:
         monkeypatch.delenv(variable)
 
@@ -82,11 +83,14 @@ def hand_time() -> HandTime:
 
 @pytest.fixture
 def serve(hand_time: HandTime) -> Iterator[Callable[..., Running]]:
-    """Start servers with the settings given, on free ports; they stop with the test."""
+    """Start servers with the settings given, on free ports; they stop with the test. Without `data` they keep no store."""
     with ExitStack() as stack:
 
         def start(**settings: object) -> Running:
-            chosen = {"port": 0, "admin_port": 0, "http_port": 0, "demo": True, "grace_ms": 100, **settings}
+            chosen = {
+                "port": 0, "admin_port": 0, "http_port": 0, "demo": True, "grace_ms": 100,
+                "ephemeral": "data" not in settings, **settings,
+            }  # fmt: skip
             server = Server(Settings(**chosen), clock=hand_time.clock())
             running = Running(server, server.start(), hand_time)
             stack.callback(server.stop)

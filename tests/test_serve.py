@@ -25,6 +25,7 @@ from quota.v1 import quota_pb2
 
 Start = Callable[..., "subprocess.Popen[str]"]
 FREE_PORTS = ("--port", "0", "--admin-port", "0", "--http-port", "0")
+EPHEMERAL = (*FREE_PORTS, "--ephemeral")
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def start() -> Iterator[Start]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
     """it says where it listens, serves, and after a signal exits 0 with nothing on stderr but a line."""
-    process = start(*FREE_PORTS, "--demo")
+    process = start(*EPHEMERAL, "--demo")
     line = process.stdout.readline()
     found = re.fullmatch(
         rf"quotad {re.escape(__version__)} data (127.0.0.1:\d+) control (127.0.0.1:\d+) http (127.0.0.1:\d+)\n", line
@@ -73,7 +74,7 @@ def test_a_taken_port_is_one_line(start: Start, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         flag = "--" + setting.replace("_", "-")
-        process = start(*FREE_PORTS, flag, str(port))
+        process = start(*EPHEMERAL, flag, str(port))
         out, err = process.communicate(timeout=20)
 
     listen = setting.replace("port", "listen")
@@ -91,7 +92,7 @@ def test_two_servers_do_not_share_a_port(running: Running) -> None:
         strict=True,
     ):
         ports = {"port": 0, "admin_port": 0, "http_port": 0, setting: int(address.rpartition(":")[2])}
-        server = Server(Settings(**ports))
+        server = Server(Settings(ephemeral=True, **ports))
         with pytest.raises(FailedPrecondition, match=rf"cannot listen on {address} .*: Address already in use"):
             server.start()
         server.stop()
@@ -100,7 +101,7 @@ def test_two_servers_do_not_share_a_port(running: Running) -> None:
 def test_a_foreign_address_is_one_line() -> None:
     """an address that is not this machine's, and a name that nobody knows."""
     for host in ("192.0.2.1", "nosuch.invalid"):
-        server = Server(Settings(listen=host, port=0, admin_port=0, http_port=0))
+        server = Server(Settings(ephemeral=True, listen=host, port=0, admin_port=0, http_port=0))
         with pytest.raises(FailedPrecondition, match=rf"cannot listen on {host}:0 \(settings listen and port\): "):
             server.start()
         server.stop()
@@ -138,7 +139,7 @@ def test_a_wrong_catalog_file_is_named(start: Start, tmp_path: Path) -> None:
     """with file and line; exit 1, and no port is opened."""
     file = tmp_path / "own.yaml"
     file.write_text("catalog: own\ntime_zoen: UTC\n")
-    process = start(*FREE_PORTS, "--catalogs", str(file))
+    process = start(*EPHEMERAL, "--catalogs", str(file))
     out, err = process.communicate(timeout=20)
 
     assert (1, "") == (process.returncode, out)

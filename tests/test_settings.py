@@ -131,3 +131,31 @@ def test_words_from_the_environment() -> None:
     assert settings.demo is True
     assert ("a.yaml", "b") == settings.catalogs
     assert "info" == settings.log_level
+
+
+def test_the_store_is_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """under $XDG_STATE_HOME if that is an absolute path, else under ~/.local/state."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "/var/lib")
+    told = load({}, {}).settings.data
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    ignored = load({}, {}).settings.data
+
+    assert "/var/lib/quotad" == told
+    assert f"{tmp_path}/.local/state/quotad" == ignored
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("strict", "strict"), ("interval:50ms", "interval:50ms"), ("interval: 5 ms", "interval:5ms")],
+)
+def test_durability_as_it_is_written(text: str, read: str) -> None:
+    """both modes; it is printed in one form."""
+    assert read == load({"durability": text}, {}).settings.durability
+
+
+@pytest.mark.parametrize("text", ["", "lax", "interval", "interval:0ms", "interval:60001ms", "interval:5s"])
+def test_durability_that_is_none(text: str) -> None:
+    """anything else is refused, with what is allowed."""
+    with pytest.raises(SettingsError, match="--durability: .* is not allowed; allowed: strict, or interval:Nms with N"):
+        load({"durability": text}, {})

@@ -58,7 +58,7 @@ def used(client: QuotaClient, account: str = "demo-lite") -> dict[str, int]:
 @pytest.fixture
 def live() -> Iterator[tuple[str, str]]:
     """A server that runs by the real clock: its data port and its control port."""
-    server = Server(Settings(port=0, admin_port=0, http_port=0, demo=True, grace_ms=100))
+    server = Server(Settings(ephemeral=True, port=0, admin_port=0, http_port=0, demo=True, grace_ms=100))
     addresses = server.start()
     yield addresses.data, addresses.control
     server.stop()

@@ -10,6 +10,7 @@ import sys
 from quota import settings
 from quota.server.server import Addresses, Server, run
 from quota.settings import SETTINGS, Settings
+from quota.store.writer import StoreFailed
 from quota.version import VERSION
 
 DESCRIPTION = """Run the server until Ctrl-C or SIGTERM.
@@ -58,7 +59,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         sys.stdout.write(settings.print_config(configuration))
         return 0
     logging.basicConfig(level=configuration.settings.log_level.upper(), format=LOG_FORMAT)
-    run(lambda: Server(configuration.settings), _announce)
+    try:
+        run(lambda stop: Server(configuration.settings, on_failure=stop), _announce)
+    except StoreFailed as failure:
+        print(f"quotad: {failure}", file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly end would close the file, and SQLite would write to it once more
     return 0
 
 

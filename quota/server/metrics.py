@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from quota.clock import Clock
 from quota.engine import Engine
 from quota.ranges import MICRO
+from quota.store import Store
 from quota.version import VERSION
 
 RPC_SECONDS_BUCKETS: Final = (
@@ -39,6 +40,57 @@ class RpcTimer:
     def observer(self, method: str) -> Callable[[float], None]:
         """Return the function that takes one call's seconds; looked up once, since that costs more than observing."""
         return self._histogram.labels(method).observe
+
+
+def commit_observer(registry: CollectorRegistry) -> Callable[[float], None]:
+    """Return the function that takes the seconds of one commit to the store's journal."""
+    histogram = Histogram(
+        "quotad_store_commit_seconds",
+        "Time of one commit to the journal, until it is on disk.",
+        buckets=RPC_SECONDS_BUCKETS,
+        registry=registry,
+    )
+    return histogram.observe
+
+
+class StoreCollector(Collector):
+    """Reads the store at every scrape; without one it says so."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        store = self._store
+        info = GaugeMetricFamily(
+            "quotad_store_info", "How durable an answer is: strict, interval:Nms, or none; always 1.",
+            labels=["durability"],
+        )  # fmt: skip
+        info.add_metric([str(store.durability) if store else "none"], 1)
+        yield info
+        if store is None:
+            return
+        writer, folder = store.writer, store.folder
+        yield GaugeMetricFamily(
+            "quotad_store_failed", "1 if nothing can be kept any more: nothing is charged, and the process ends.",
+            value=1 if writer.failure else 0,
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "quotad_store_waiting", "Answers that wait for the disk.", value=writer.waiting_count
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "quotad_store_unwritten_seconds", "Age of the oldest change that was answered and is not on disk.",
+            value=writer.unwritten_seconds(),
+        )  # fmt: skip
+        yield CounterMetricFamily(
+            "quotad_store_written_bytes", "Bytes of records written to the journal.", value=writer.written_bytes_count
+        )
+        yield CounterMetricFamily(
+            "quotad_store_folded_bytes", "Bytes of records folded into the snapshot.", value=folder.folded_bytes_count
+        )
+        yield GaugeMetricFamily(
+            "quotad_store_journal_bytes", "Bytes of records in the journal, not yet folded.", value=folder.journal_bytes
+        )
+        yield GaugeMetricFamily("quotad_store_file_bytes", "Bytes on disk, all told.", value=store.file_bytes)
 
 
 class EngineCollector(Collector):
@@ -98,9 +150,10 @@ class EngineCollector(Collector):
         return decisions
 
 
-def build_registry(engine: Engine, clock: Clock) -> CollectorRegistry:
+def build_registry(engine: Engine, clock: Clock, store: Store | None) -> CollectorRegistry:
     """Make a registry of its own for one server, so that several can live in one process."""
     registry = CollectorRegistry()
     registry.register(EngineCollector(engine, clock))
+    registry.register(StoreCollector(store))
     ProcessCollector(registry=registry)
     return registry

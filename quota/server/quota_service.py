@@ -11,21 +11,23 @@ from typing import TypeVar
 
 from quota import Decision, LimitState, Mode, OpenHold, Outcome, Request
 from quota.engine import Engine
-from quota.errors import AlreadyExists, InvalidArgument
+from quota.errors import AlreadyExists, InvalidArgument, QuotaError
 from quota.server.names import checked_id
 from quota.server.rpc import Method
 from quota.server.status import details, status_number
+from quota.store import Store
 from quota.v1 import quota_pb2
 
 Named = TypeVar("Named", bound=IntEnum)
 
 
 class QuotaService:
-    """Serves QuotaService from an engine."""
+    """Serves QuotaService from an engine. With a store, what acknowledges a change waits until it is kept."""
 
-    def __init__(self, engine: Engine, *, batch_items_max: int) -> None:
+    def __init__(self, engine: Engine, *, batch_items_max: int, store: Store | None = None) -> None:
         self._engine = engine
         self._batch_items_max = batch_items_max
+        self._store = store
 
     def methods(self) -> Mapping[str, Method]:
         """Return what is served, by the method's name in the proto."""
@@ -39,7 +41,11 @@ class QuotaService:
         }
 
     def admit(self, message: quota_pb2.AdmitRequest) -> quota_pb2.AdmitResponse:
-        return decision_message(self._engine.admit(request_of(message)))
+        request = request_of(message)
+        self._check()
+        decision = self._engine.admit(request)
+        self._wait(decision.ticket)
+        return decision_message(decision)
 
     def peek(self, message: quota_pb2.AdmitRequest) -> quota_pb2.AdmitResponse:
         return decision_message(self._engine.peek(request_of(message)))
@@ -49,16 +55,21 @@ class QuotaService:
             raise InvalidArgument(
                 "requests", f"{len(message.requests)} items", f"at most {self._batch_items_max} (batch_items_max)"
             )
-        results = self._engine.admit_many([_request_or_error(item) for item in message.requests])
+        requests = [_request_or_error(item) for item in message.requests]
+        self._check()
+        results = self._engine.admit_many(requests)
+        self._wait(max((result.ticket for result in results if not isinstance(result, QuotaError)), default=0))
         return quota_pb2.AdmitBatchResponse(results=map(_result_message, results))
 
     def settle(self, message: quota_pb2.SettleRequest) -> quota_pb2.SettleResponse:
+        self._check()
         settlement = self._engine.settle(
             checked_id("account", message.account),
             checked_id("request_id", message.request_id),
             outcome=_named(Outcome, "outcome", message.outcome),
             draws=_draws(message.draws) or None,
         )
+        self._wait(self._engine.ledger.ticket)
         return quota_pb2.SettleResponse(
             charged=_charge_messages(settlement.charged),
             refunded=_charge_messages(settlement.refunded),
@@ -66,11 +77,13 @@ class QuotaService:
         )
 
     def renew(self, message: quota_pb2.RenewRequest) -> quota_pb2.RenewResponse:
+        self._check()
         hold_expires_at_ms = self._engine.renew(
             checked_id("account", message.account),
             checked_id("request_id", message.request_id),
             hold_ms=message.hold_ms,
         )
+        self._wait(self._engine.ledger.ticket)
         return quota_pb2.RenewResponse(hold_expires_at_ms=hold_expires_at_ms)
 
     def get_usage(self, message: quota_pb2.GetUsageRequest) -> quota_pb2.Usage:
@@ -86,6 +99,16 @@ class QuotaService:
                 for state in usage.concurrency
             ),
         )
+
+    def _check(self) -> None:
+        """Raise Unavailable rather than charge what cannot be kept."""
+        if self._store is not None:
+            self._store.check()
+
+    def _wait(self, ticket: int) -> None:
+        """Return once an answer that rests on this change may leave. Raises Unavailable; the charge then stays."""
+        if self._store is not None:
+            self._store.wait(ticket)
 
 
 def request_of(message: quota_pb2.AdmitRequest) -> Request:

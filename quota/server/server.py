@@ -1,12 +1,13 @@
-"""The only place that wires: settings to engine, engine to services, services to ports."""
+"""The only place that wires: settings to engine and store, these to services, services to ports."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ from quota.engine import Engine
 from quota.errors import FailedPrecondition, InvalidArgument, NotFound
 from quota.server.admin_service import AdminService
 from quota.server.http import HttpServer
-from quota.server.metrics import RpcTimer, build_registry
+from quota.server.metrics import RpcTimer, build_registry, commit_observer
 from quota.server.quota_service import QuotaService
 from quota.server.rpc import service_handler
+from quota.server.state import keep_catalogs, open_store
 from quota.settings import Settings
+from quota.store import Durability, Store
 from quota.types import Bounds
 from quota.v1 import admin_pb2, quota_pb2
 
@@ -49,22 +52,31 @@ class Addresses:
 class Server:
     """One engine on three ports. Make it, `start` it, and `stop` it; a test gives its own clock."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
-        """Load the catalogs. Raises CatalogError, or InvalidArgument for settings that do not go together."""
+    def __init__(
+        self, settings: Settings, *, clock: Clock | None = None, on_failure: Callable[[], None] = lambda: None
+    ) -> None:
+        """Load catalogs and store. `on_failure` is called if the store fails later: the process is then to be stopped.
+
+        Raises CatalogError, InvalidArgument for settings that do not go together, and StoreError.
+        """
         self._settings = settings
+        self._on_failure = on_failure
         self._clock = clock or Clock()
         files = _catalog_files(settings.catalogs)
         shipped = tuple(name for name in SHIPPED if name not in files)
         self.engine = _build_engine(settings, (*shipped, *files.values()), self._clock, (*shipped, *files))
-        self._registry = build_registry(self.engine, self._clock)
         self._health = health.HealthServicer()
+        self._ready = threading.Event()
+        self._store = None if settings.ephemeral else self._open_store((*shipped, *files))
+        self._registry = build_registry(self.engine, self._clock, self._store)
         timer = RpcTimer(self._registry)
-        quota_service = QuotaService(self.engine, batch_items_max=settings.batch_items_max)
+        quota_service = QuotaService(self.engine, batch_items_max=settings.batch_items_max, store=self._store)
         admin_service = AdminService(
             self.engine,
             self._clock,
             file_catalogs=frozenset((*shipped, *files)),
             page_accounts_max=settings.page_accounts_max,
+            store=self._store,
         )
         self._data = self._build_grpc(service_handler(QUOTA_SERVICE, quota_service.methods(), timer))
         self._control = self._build_grpc(service_handler(ADMIN_SERVICE, admin_service.methods(), timer))
@@ -72,9 +84,12 @@ class Server:
         reflection.enable_server_reflection(names, self._control)
         self._set_health(serving=False)
         self._http: HttpServer | None = None
-        self._ready = threading.Event()
+        if self._store is not None:
+            self._start_store(self._store)
         if settings.demo:
             add_demo_accounts(self.engine)
+            if self._store is not None:
+                self._store.wait_all()
 
     def start(self) -> Addresses:
         """Listen and answer. Raises FailedPrecondition, naming address and settings, if a port cannot be had."""
@@ -95,7 +110,10 @@ class Server:
         return Addresses(data, control, _address(settings.http_listen, self._http.server_port))
 
     def stop(self) -> None:
-        """Say that nothing more is served, let running calls end within `grace_ms`, and close the ports."""
+        """Say that nothing more is served, let running calls end within `grace_ms`, close the ports and the store.
+
+        Raises StoreFailed if the store has failed, or fails now.
+        """
         self._ready.clear()
         self._health.enter_graceful_shutdown()
         grace_s = self._settings.grace_ms / 1000
@@ -105,6 +123,36 @@ class Server:
         if self._http is not None:
             self._http.close()
             self._http = None
+        if self._store is not None:
+            store, self._store = self._store, None
+            store.close()
+
+    def _open_store(self, catalogs: Collection[str]) -> Store:
+        settings = self._settings
+        return open_store(
+            Path(settings.data),
+            Durability.parse(settings.durability),
+            self.engine,
+            self._clock,
+            accept_clock=settings.accept_clock,
+            taken=catalogs,
+        )
+
+    def _start_store(self, store: Store) -> None:
+        keep_catalogs(store, self.engine)
+        store.start(
+            self.engine.ledger,
+            self._clock.now_us,
+            on_failure=self._fail,
+            observe_commit=commit_observer(self._registry),
+        )
+
+    def _fail(self, reason: str) -> None:
+        """The store has failed: say first that nothing is served here, so that calls go elsewhere."""
+        self._ready.clear()
+        self._health.enter_graceful_shutdown()
+        logger.critical("%s", reason)
+        self._on_failure()
 
     def _build_grpc(self, handler: grpc.GenericRpcHandler) -> grpc.Server:
         settings = self._settings
@@ -134,8 +182,10 @@ class Server:
             self._health.set(service, status)
 
 
-def run(build: Callable[[], Server], started: Callable[[Addresses], None]) -> None:
+def run(build: Callable[[Callable[[], None]], Server], started: Callable[[Addresses], None]) -> None:
     """Build a server, start it, report where, and stop it at SIGINT or SIGTERM. For the main thread of a process.
+
+    `build` is given what stops the process from within, if the store fails. StoreFailed is then raised.
 
     The signals are blocked before there is any other thread, so that all of them inherit it and none is lost. A second
     signal, while the server is stopping, ends the process at once.
@@ -143,7 +193,7 @@ def run(build: Callable[[], Server], started: Callable[[Addresses], None]) -> No
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        server = build()
+        server = build(lambda: os.kill(os.getpid(), signal.SIGTERM))
         started(server.start())
         received = signal.sigwait(signals)
     finally:

@@ -15,7 +15,7 @@ from zlib import crc32
 from quota.errors import StoreError
 from quota.store.format import PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
 
-FOLD_BYTES: Final = 16_777_216
+FOLD_BYTES = 16_777_216
 JOURNAL_BYTES_MAX: Final = 134_217_728
 PIECE_BYTES: Final = 65_536
 REST: Final = 9  # times as long as a piece took, before the next one
@@ -24,9 +24,8 @@ REST: Final = 9  # times as long as a piece took, before the next one
 class Folder:
     """Folds in the writing thread. `journal_bytes` is what lies in the journal at start."""
 
-    def __init__(self, database: sqlite3.Connection, journal_bytes: int, *, fold_bytes: int = FOLD_BYTES) -> None:
+    def __init__(self, database: sqlite3.Connection, journal_bytes: int) -> None:
         self._database = database
-        self._fold_bytes = fold_bytes
         self._next_at = 0.0
         self.journal_bytes = journal_bytes
         self.folded_bytes_count = 0
@@ -37,7 +36,7 @@ class Folder:
 
     def due(self, *, idle: bool) -> bool:
         """Whether a piece is to be folded now."""
-        if self.journal_bytes <= self._fold_bytes:
+        if self.journal_bytes <= FOLD_BYTES:
             return False
         return idle or self.journal_bytes > JOURNAL_BYTES_MAX or time.monotonic() >= self._next_at
 

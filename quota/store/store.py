@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from quota.errors import StoreError
 from quota.store.durability import Durability
-from quota.store.fold import FOLD_BYTES, Folder
+from quota.store.fold import Folder
 from quota.store.format import ADD_AUDIT, FILE, FORMAT, PAGE_BYTES, PUT_CATALOG, PUT_META, SCHEMA, checked
 from quota.store.load import Kept, Restoring, read_kept, restore
 from quota.store.lock import DirectoryLock
@@ -244,6 +244,3 @@ def _sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-__all__ = ["FOLD_BYTES", "Store", "Tracked", "connect", "create"]
