@@ -57,6 +57,7 @@ static renaming_t *renamings, **renamings_last = &renamings;
 static int (*real_open)(const char *, int, ...);
 static int (*real_close)(int);
 static int (*real_unlink)(const char *);
+static int (*real_rename)(const char *, const char *);
 static int (*real_ftruncate)(int, off_t);
 static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
@@ -74,6 +75,7 @@ __attribute__((constructor)) static void begin(void) {
     *(void **)&real_open = dlsym(RTLD_NEXT, "open64");
     *(void **)&real_close = dlsym(RTLD_NEXT, "close");
     *(void **)&real_unlink = dlsym(RTLD_NEXT, "unlink");
+    *(void **)&real_rename = dlsym(RTLD_NEXT, "rename");
     *(void **)&real_ftruncate = dlsym(RTLD_NEXT, "ftruncate64");
     *(void **)&real_write = dlsym(RTLD_NEXT, "write");
     *(void **)&real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
@@ -281,6 +283,25 @@ int unlink(const char *path) {
         if (file != NULL)
             file->named = false;
         note_renaming("", name);
+        pthread_mutex_unlock(&mutex);
+    }
+    return status;
+}
+
+/* Within the directory; what comes from elsewhere or goes there is not kept. */
+int rename(const char *from, const char *to) {
+    char resolved_from[PATH_MAX], resolved_to[PATH_MAX];
+    const char *name_from = realpath(from, resolved_from) == NULL ? NULL : name_within(resolved_from);
+    int status = real_rename(from, to);
+    const char *name_to = status || realpath(to, resolved_to) == NULL ? NULL : name_within(resolved_to);
+    if (name_from != NULL && name_to != NULL) {
+        pthread_mutex_lock(&mutex);
+        file_t *file = file_named(name_from), *replaced = file_named(name_to);
+        if (replaced != NULL)
+            replaced->named = false;
+        if (file != NULL)
+            strcpy(file->name, name_to);
+        note_renaming(name_from, name_to);
         pthread_mutex_unlock(&mutex);
     }
     return status;

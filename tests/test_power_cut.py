@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import crash
 import pytest
 
 SOURCE = Path(__file__).parent / "power_cut.c"
@@ -113,3 +114,25 @@ def test_what_was_not_synced_is_lost(library: Path, tmp_path: Path) -> None:
     assert last > 10
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         numbers_kept(machine)
+
+
+@pytest.mark.parametrize("leak_percent", [0, 50])
+def test_what_a_server_acknowledged_survives(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leak_percent: int
+) -> None:
+    """every answered id is known and every account adds up, power cut after power cut, also in the middle of folding."""
+    machine = Machine(library, tmp_path, leak_percent=leak_percent, seed=leak_percent + 1)
+    for name in ("LD_PRELOAD", "POWER_CUT_LIVE", "POWER_CUT_DISK", "POWER_CUT_LEAK", "POWER_CUT_SEED"):
+        monkeypatch.setenv(name, machine.environment[name])
+
+    class PoweredServer(crash.Server):
+        def kill(self) -> None:
+            super().kill()
+            machine.come_back()
+
+    monkeypatch.setattr(crash, "Server", PoweredServer)
+    rounds = crash.Rounds(machine.live, seed=leak_percent)
+    for _ in range(3):
+        rounds.run()
+
+    assert rounds.acknowledged > 20
