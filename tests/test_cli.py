@@ -171,6 +171,10 @@ def test_explain_shows_limits(client: Command) -> None:
         ("accounts", "put", "ada"),
         ("accounts", "put", "ada", "--plan", "lite", "--subscribed-at", "yesterday"),
         ("serve", "--nosuch"),
+        ("audit", "-n", "all"),
+        ("backup",),
+        ("restore", "a.backup"),
+        ("repair",),
     ],
 )
 def test_a_wrong_command_line_is_exit_2(quotad: Command, arguments: tuple[str, ...]) -> None:
@@ -546,7 +550,7 @@ def test_help_and_version(quotad: Command) -> None:
     assert Outcome(0, f"quotad {__version__}\n", "") == quotad("--version")
     commands = (
         "", "serve", "check", "admit", "peek", "settle", "renew", "usage", "accounts", "accounts put", "accounts adjust",
-        "accounts import", "catalogs", "capacity", "clock",
+        "accounts import", "catalogs", "capacity", "clock", "audit", "backup", "restore", "dump", "load", "repair",
     )  # fmt: skip
     for command in commands:
         outcome = quotad(*command.split(), "--help")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import sqlite3
 from base64 import b64decode
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from quota.client import admit_request
 from quota.errors import FailedPrecondition, StoreError
 from quota.store.backup import check_store, restore_store
 from quota.store.fold import Folder
+from quota.store.format import checksum
 from quota.v1 import admin_pb2, quota_pb2
 
 CATALOG = """\
@@ -457,3 +459,47 @@ def test_repair_works_alone(serve: Serve, tmp_path: Path, quotad: Quotad) -> Non
 
     assert f"quotad: {tmp_path}/data: in use by another quotad" in quotad("repair", f"{tmp_path}/data")[2]
     assert (1, "", f"quotad: {tmp_path}/none/quotad.db: is not there\n") == quotad("repair", f"{tmp_path}/none")
+
+
+# ---- The format ------------------------------------------------------------------------------------------------------
+
+FORMAT_1 = Path(__file__).parent / "stores/format-1.db"
+"""Made by quotad 0.1.0, by `live` above; then: folded, ada-1 drew once more under the id `again`, ada-2 was given one back,
+the hold of demo-pro was committed, demo-lite purged."""
+
+
+def test_a_file_of_format_1_is_read(serve: Serve, tmp_path: Path) -> None:
+    """whatever later versions do: accounts, usage, ids, tombstones, catalog, capacity, audit log."""
+    shutil.copyfile(FORMAT_1, tmp_path / "quotad.db")
+    running = serve(data=str(tmp_path), demo=False)
+    running.admin.put_account(admin_pb2.Account(id="ada-3", catalog="lumen", plan="basic"))
+    again = running.data.admit(admit_request("ada-1", request_id="again"))
+
+    assert {"ada-0", "ada-1", "ada-2", "ada-3", "ada-4", "demo-max", "demo-pro"} == {
+        account.id for account in running.admin.list_accounts()
+    }
+    assert quota_pb2.ALLOWED == again.verdict
+    assert [0, 2, 1, 3, 4] == [used(running, f"ada-{number}") for number in range(5)]
+    assert [("requests-hour", 14)] == [(it.limit_id, it.limit) for it in running.admin.get_account("ada-4").overrides]
+    assert 1 == used(running, "demo-pro")
+    assert 500_000 == running.admin.get_capacity().factor_micro
+    entries = list(running.admin.list_audit())
+    reasons = [json.loads(entry.details)["reason"] for entry in entries if entry.what == "AdjustUsage"]
+    assert (11, "LoadCatalog", ["outage"]) == (len(entries), entries[-1].what, reasons)
+
+
+def test_a_later_format_is_left_alone(serve: Serve, tmp_path: Path, quotad: Quotad) -> None:
+    """start, restore and repair refuse it by name, and change nothing."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data/quotad.db"
+    shutil.copyfile(FORMAT_1, file)
+    damage(tmp_path / "data", "UPDATE meta SET value = '2', crc = ? WHERE key = 'format'", checksum("format", "2"))
+    before = file.read_bytes()
+
+    with pytest.raises(StoreError, match=r"format 2, .* up to 1"):
+        serve(data=str(tmp_path / "data"))
+    for arguments in (("repair", f"{tmp_path}/data"), ("restore", str(file), "--data", f"{tmp_path}/new")):
+        status, out, err = quotad(*arguments)
+        assert (1, "") == (status, out)
+        assert "format 2, " in err
+    assert before == file.read_bytes()

@@ -30,7 +30,7 @@ Bad lines are named by number on stderr, and the good ones are loaded; exit stat
 
 ADJUST = """Give an account back what it has used, or take from it, at once: on every limit of a pool, or on one limit. What is
 taken may go past a limit; given back is the latest use first, at most what counts now, and nothing to a burst. Each call
-moves anew. The server logs it with the reason."""
+moves anew. The audit log has it with the reason."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,8 +10,8 @@ from quota.cli.connection import add_admin_server
 from quota.client import AdminClient
 
 DESCRIPTION = """Show what part of their concurrency limits all accounts may have, or set it where the platform is short.
-Limits are multiplied by it and rounded down, but 1 remains of each. It holds at once, for new holds; a restart of the
-server forgets it. What it refuses is OVERLOADED, what the plan refuses CONCURRENCY."""
+Limits are multiplied by it and rounded down, but 1 remains of each. It holds at once, for new holds, until it is set
+anew. What it refuses is OVERLOADED, what the plan refuses CONCURRENCY."""
 
 EXAMPLES = """examples:
   quotad capacity

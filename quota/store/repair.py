@@ -21,7 +21,7 @@ from zlib import crc32
 
 from quota.errors import CorruptRecord, QuotaError, StoreError
 from quota.store.backup import exchange
-from quota.store.format import ADD_AUDIT, FILE, PUT_CATALOG, PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
+from quota.store.format import ADD_AUDIT, FILE, FORMAT, PUT_CATALOG, PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
 from quota.store.lock import DirectoryLock
 from quota.store.pages import records
 from quota.store.salvage import Row, mend, salvaged
@@ -125,6 +125,11 @@ class Salvage:
 
     def _read_tables(self, database: sqlite3.Connection, copy: Path) -> None:
         self.meta = {str(row[0]): str(row[1]) for row in self._good(database, "meta")}
+        version = self.meta.get("format", str(FORMAT))
+        if not version.isdecimal() or int(version) > FORMAT:
+            raise StoreError(
+                f"the file is of format {version}, and this quotad knows formats up to {FORMAT}: use a newer one"
+            )
         for row in self._good(database, "catalogs"):
             try:
                 self._load_catalog(str(row[1]))

@@ -535,7 +535,7 @@ class AdjustUsageRequest(google.protobuf.message.Message):
     10^18 (10^12 units) at most either way.
     """
     reason: builtins.str
-    """For whoever asks later: 1 to 512 bytes. The server's log has it, beside account and amount."""
+    """For whoever asks later: 1 to 512 bytes. The audit log and the server's log have it."""
     def __init__(
         self,
         *,

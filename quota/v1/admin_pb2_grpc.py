@@ -193,7 +193,7 @@ class AdminServiceServicer(object):
 
     def SetCapacity(self, request, context):
         """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
-        at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+        at once, for new holds alone: none that is open is closed. Without a store a restart forgets it. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,7 +207,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AdjustUsage(self, request, context):
-        """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+        """Gives an account back what it has used, or takes from it, by hand and for a reason, which is kept. NOT_FOUND if there is no
         such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -92,7 +92,7 @@ class AdminServiceStub:
         quota.v1.admin_pb2.CapacityState,
     ]
     """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
-    at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+    at once, for new holds alone: none that is open is closed. Without a store a restart forgets it. Idempotent.
     """
 
     GetCapacity: grpc.UnaryUnaryMultiCallable[
@@ -105,7 +105,7 @@ class AdminServiceStub:
         quota.v1.admin_pb2.AdjustUsageRequest,
         quota.v1.admin_pb2.AdjustUsageResponse,
     ]
-    """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+    """Gives an account back what it has used, or takes from it, by hand and for a reason, which is kept. NOT_FOUND if there is no
     such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
     """
 
@@ -221,7 +221,7 @@ class AdminServiceAsyncStub:
         quota.v1.admin_pb2.CapacityState,
     ]
     """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
-    at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+    at once, for new holds alone: none that is open is closed. Without a store a restart forgets it. Idempotent.
     """
 
     GetCapacity: grpc.aio.UnaryUnaryMultiCallable[
@@ -234,7 +234,7 @@ class AdminServiceAsyncStub:
         quota.v1.admin_pb2.AdjustUsageRequest,
         quota.v1.admin_pb2.AdjustUsageResponse,
     ]
-    """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+    """Gives an account back what it has used, or takes from it, by hand and for a reason, which is kept. NOT_FOUND if there is no
     such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
     """
 
@@ -368,7 +368,7 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.admin_pb2.CapacityState, collections.abc.Awaitable[quota.v1.admin_pb2.CapacityState]]:
         """Lets all accounts have only a part of the concurrency that their plans give, for a platform that is short of capacity. Holds
-        at once, for new holds alone: none that is open is closed. A restart forgets it. Idempotent.
+        at once, for new holds alone: none that is open is closed. Without a store a restart forgets it. Idempotent.
         """
 
     @abc.abstractmethod
@@ -385,7 +385,7 @@ class AdminServiceServicer(metaclass=abc.ABCMeta):
         request: quota.v1.admin_pb2.AdjustUsageRequest,
         context: _ServicerContext,
     ) -> typing.Union[quota.v1.admin_pb2.AdjustUsageResponse, collections.abc.Awaitable[quota.v1.admin_pb2.AdjustUsageResponse]]:
-        """Gives an account back what it has used, or takes from it, by hand and for a reason, which is logged. NOT_FOUND if there is no
+        """Gives an account back what it has used, or takes from it, by hand and for a reason, which is kept. NOT_FOUND if there is no
         such account. NOT idempotent: each call moves anew, so after DEADLINE_EXCEEDED or UNAVAILABLE look at GetUsage first.
         """
 
