@@ -2,7 +2,7 @@
 
 The writing thread folds, between its commits. A journal up to FOLD_BYTES is left alone: the longer it is, the more rows
 of one account fold into one. Past that a tenth of the time goes into folding, or what time is left; past JOURNAL_BYTES_MAX
-every commit waits for a piece, so that the file stays bounded.
+nothing is written until it has been folded back below, so that the file stays bounded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quota.errors import StoreError
 from quota.store.format import PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
 
 FOLD_BYTES = 16_777_216
-JOURNAL_BYTES_MAX: Final = 134_217_728
+JOURNAL_BYTES_MAX = 134_217_728
 PIECE_BYTES: Final = 65_536
 REST: Final = 9  # times as long as a piece took, before the next one
 
@@ -38,7 +38,12 @@ class Folder:
         """Whether a piece is to be folded now."""
         if self.journal_bytes <= FOLD_BYTES:
             return False
-        return idle or self.journal_bytes > JOURNAL_BYTES_MAX or time.monotonic() >= self._next_at
+        return idle or self.overfull or time.monotonic() >= self._next_at
+
+    @property
+    def overfull(self) -> bool:
+        """Whether the journal must be folded before more is written to it."""
+        return self.journal_bytes > JOURNAL_BYTES_MAX
 
     def fold(self) -> None:
         """Fold the oldest rows, at least one. Raises StoreError if one has changed since it was written."""

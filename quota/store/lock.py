@@ -31,4 +31,7 @@ class DirectoryLock:
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Let others have the directory. Once is enough, twice does no harm."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

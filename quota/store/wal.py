@@ -2,7 +2,8 @@
 
 SQLite takes a log up to its first bad frame and says nothing of what comes after: right after a power cut, when only the
 last transaction can be torn, and wrong after a flipped bit, when transactions that were acknowledged lie behind it.
-So: after the first bad frame there may be the rest of one transaction, but not more.
+So: after the first bad frame there may be the rest of one transaction, but not more. And in the last transaction a frame that
+is whole but for one bit was not torn: it was written, perhaps acknowledged, and has changed since.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def check_log(path: Path) -> None:
         if log[at + 8 : at + 16] != salts or struct.unpack_from(">II", log, at + 16) != running:
             if _transaction_after(log, starts[number - 1 :], salts):
                 raise StoreError(f"{path}: frame {number} has changed since it was written, and others follow it")
+            if _one_bit_off(log[at : at + frame_bytes], salts, running):
+                raise StoreError(f"{path}: frame {number} has changed by one bit since it was written")
             return
 
 
@@ -55,6 +58,28 @@ def _transaction_after(log: bytes, starts: range, salts: bytes) -> bool:
             return True
         if (of_this or at == starts[0]) and log[at + 4 : at + 8] != bytes(4):  # the size of the file: a commit
             ended = True
+    return False
+
+
+def _one_bit_off(frame: bytes, salts: bytes, computed: tuple[int, int]) -> bool:
+    """Whether one other bit anywhere in a frame would make it good. `computed` are its sums, where it follows a good one."""
+    stored = struct.unpack_from(">II", frame, 16)
+    salt_bits = (int.from_bytes(frame[8:16]) ^ int.from_bytes(salts)).bit_count()
+    sum_bits = sum((a ^ b).bit_count() for a, b in zip(stored, computed, strict=True))
+    if salt_bits or sum_bits == 1:
+        return salt_bits + sum_bits == 1
+    # The sums are linear: a word that is off by d puts them off by d times what one more in that word does. That is found from
+    # the last pair of words to the first.
+    missing = tuple((a - b) & WORD_MASK for a, b in zip(stored, computed, strict=True))
+    even, odd = (1, 1), (0, 1)
+    for _ in range((len(frame) - FRAME_HEADER_BYTES + 8) // 8):
+        for effect in (even, odd):
+            for bit in range(32):
+                off = tuple(part << bit & WORD_MASK for part in effect)
+                if missing in (off, tuple(-part & WORD_MASK for part in off)):
+                    return True
+        even, odd = ((a + b, a + 2 * b) for a, b in (even, odd))
+        even, odd = ((a & WORD_MASK, b & WORD_MASK) for a, b in (even, odd))
     return False
 
 

@@ -189,6 +189,8 @@ class Writer:
                     self._flush()
                 if self._folder.due(idle=not self._waiting):
                     self._folder.fold()
+                while self._folder.overfull:
+                    self._folder.fold()
             while not self._flush():
                 pass
             self._keep_time()

@@ -1,0 +1,383 @@
+"""The store: what is in force comes back, and a file that is not as it was written is refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from quota import Engine, Mode, Request
+from quota.errors import StoreError, Unavailable
+from quota.store import Durability, Store, fold
+from quota.store.format import checked, checksum, pack, unpack
+
+NOW_MS = 1_783_321_200_000
+
+
+class Process:
+    """An engine with a store, as a server has them."""
+
+    def __init__(self, directory: Path, durability: Durability = Durability()) -> None:  # noqa: B008
+        self.engine = Engine(["glm-2026"])
+        self.store = Store.open(directory, durability=durability)
+        self.store.restore(self.engine.ledger)
+        self.failures: list[str] = []
+        self.store.start(self.engine.ledger, lambda: NOW_MS * 1000, on_failure=self.failures.append)
+
+    def charge(self, account: str, request_id: str = "") -> int:
+        request = Request(account, model="glm-4.7", tool="cline", mode=Mode.RECORD, request_id=request_id)
+        return self.engine.admit(request, now_ms=NOW_MS).ticket
+
+    def put(self, account: str) -> None:
+        self.engine.put_account(account, plan="max", now_ms=NOW_MS)
+
+    def states(self) -> dict[str, bytes | None]:
+        accounts, _ = self.engine.list_accounts()
+        return {account.id: self.engine.ledger.encode(account.id, 0) for account in accounts}
+
+
+Begin = Callable[..., Process]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Begin processes; those not closed by the test are closed after it."""
+    begun: list[Process] = []
+
+    def open_one(directory: Path, durability: Durability | None = None) -> Process:
+        begun.append(Process(directory, durability or Durability()))
+        return begun[-1]
+
+    yield open_one
+    for process in begun:
+        if not process.failures:
+            process.store.close()
+
+
+def copied(source: Path, target: Path) -> Path:
+    """What a kill at this moment would leave behind."""
+    shutil.copytree(source, target)
+    return target
+
+
+def altered(file: Path, sql: str, *parameters: object) -> None:
+    with sqlite3.connect(file, isolation_level=None) as database:
+        database.execute(sql, parameters)
+    database.close()
+
+
+# ---- What comes back ----
+
+
+def test_what_was_waited_for_is_there(begin: Begin, tmp_path: Path) -> None:
+    """whatever else happens to the process afterwards, and its request id is known."""
+    process = begin(tmp_path / "a")
+    process.put("ada")
+    for number in range(20):
+        process.store.wait(process.charge("ada", f"r{number}"))
+    after = begin(copied(tmp_path / "a", tmp_path / "b"))
+
+    assert process.states() == after.states()
+    after.charge("ada", "r7")
+    assert 1 == after.engine.replays_count
+
+
+def test_a_closed_store_holds_everything(begin: Begin, tmp_path: Path) -> None:
+    """also what nobody waited for."""
+    process = begin(tmp_path)
+    for account in ("ada", "bob", "eve"):
+        process.put(account)
+        process.charge(account)
+    before = process.states()
+    process.store.close()
+
+    assert not (tmp_path / "quotad.db-wal").exists()
+    assert before == begin(tmp_path).states()
+
+
+def test_deleted_accounts_come_back_as_deleted(begin: Begin, tmp_path: Path) -> None:
+    """a purged one is gone; one only deleted finds what it had drawn."""
+    process = begin(tmp_path)
+    for account in ("gone", "purged"):
+        process.put(account)
+        process.charge(account)
+        process.store.wait_all()
+        process.engine.delete_account(account, purge=account == "purged", now_ms=NOW_MS)
+    process.store.close()
+    after = begin(tmp_path)
+
+    assert {} == after.states()
+    for account in ("gone", "purged"):
+        after.put(account)
+    used = {account: after.engine.usage(account, now_ms=NOW_MS).limits[0].used_micro for account in ("gone", "purged")}
+    assert {"gone": 1_000_000, "purged": 0} == used
+
+
+def test_folding_changes_nothing(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rows go into the snapshot and out of the journal, the latest of an account holds, and what is purged goes too."""
+    monkeypatch.setattr(fold, "FOLD_BYTES", 0)
+    process = begin(tmp_path / "a")
+    for number in range(300):
+        account = f"account-{number % 100}"
+        process.put(account)
+        process.store.wait(process.charge(account))
+    process.engine.delete_account("account-7", purge=True, now_ms=NOW_MS)
+    process.store.wait_all()
+    deadline = time.monotonic() + 10
+    while process.store.folder.journal_bytes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    directory = copied(tmp_path / "a", tmp_path / "b")
+
+    assert 0 == process.store.folder.journal_bytes
+    assert process.states() == begin(directory).states()
+    with sqlite3.connect(directory / "quotad.db") as database:
+        assert (99,) == database.execute("SELECT count(*) FROM snapshot").fetchone()
+        assert (0,) == database.execute("SELECT count(*) FROM journal").fetchone()
+    database.close()
+
+
+def test_a_full_journal_is_folded_first(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """the file is bounded, however fast changes come."""
+    monkeypatch.setattr(fold, "FOLD_BYTES", 0)
+    monkeypatch.setattr(fold, "JOURNAL_BYTES_MAX", 10_000)
+    process = begin(tmp_path)
+    most = 0
+    for number in range(2_000):
+        process.put(f"account-{number}")
+        if number % 20 == 0:
+            process.store.wait_all()
+            most = max(most, process.store.folder.journal_bytes)
+    process.store.wait_all()
+
+    assert most < 20_000
+    assert process.store.folder.folded_bytes_count > 100_000
+
+
+def test_many_threads_share_commits(begin: Begin, tmp_path: Path) -> None:
+    """each waits for its own charge, and there are fewer commits than charges."""
+    process = begin(tmp_path / "a")
+    for number in range(16):
+        process.put(f"account-{number}")
+
+    def charge(account: str) -> None:
+        for _ in range(50):
+            process.store.wait(process.charge(account))
+
+    threads = [threading.Thread(target=charge, args=(f"account-{number}",)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert process.store.writer.commits_count < 800
+    assert process.states() == begin(copied(tmp_path / "a", tmp_path / "b")).states()
+
+
+# ---- Interval ----
+
+
+def test_interval_answers_leave_at_once(begin: Begin, tmp_path: Path) -> None:
+    """a commit for many answers, and no change older than the interval is left unwritten."""
+    process = begin(tmp_path / "a", Durability(100))
+    process.put("ada")
+    for _ in range(200):
+        process.store.wait(process.charge("ada"))
+    commits = process.store.writer.commits_count
+    time.sleep(0.3)
+
+    assert commits < 20
+    assert 0 == process.store.writer.unwritten_seconds()
+    assert process.states() == begin(copied(tmp_path / "a", tmp_path / "b")).states()
+
+
+def test_interval_answers_wait_when_the_disk_stalls(begin: Begin, tmp_path: Path) -> None:
+    """no more than the interval's charges are ever answered and not kept."""
+    process = begin(tmp_path, Durability(50))
+    process.put("ada")
+    process.store.wait_all()
+    stall = sqlite3.connect(tmp_path / "quotad.db", isolation_level=None)
+    stall.execute("BEGIN IMMEDIATE")
+    releasing = threading.Timer(0.6, lambda: None)
+    releasing.start()
+    began = time.monotonic()
+    answered = []
+
+    def charge() -> None:
+        while time.monotonic() - began < 0.7:
+            process.store.wait(process.charge("ada"))
+            answered.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=charge)
+    thread.start()
+    releasing.join()
+    stall.execute("ROLLBACK")
+    stall.close()
+    thread.join()
+
+    assert [] == [at for at in answered if 0.2 < at < 0.55]
+
+
+# ---- What is refused ----
+
+
+def test_a_second_process_is_refused_by_name(begin: Begin, tmp_path: Path) -> None:
+    """directory and process are told; the first one goes on."""
+    program = f"""
+import sys
+from pathlib import Path
+from quota.store import Store
+Store.open(Path({str(tmp_path)!r}))
+print("open", flush=True)
+sys.stdin.read()
+"""
+    first = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    first.stdout.readline()
+    with pytest.raises(StoreError, match=f"^{tmp_path}: in use by another quotad, process {first.pid}$"):
+        Store.open(tmp_path)
+    first.kill()
+    first.communicate()
+
+    begin(tmp_path).put("ada")
+
+
+def test_what_cannot_be_a_directory(tmp_path: Path) -> None:
+    """a file in its place is told as such."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreError, match=f"^{tmp_path}/file: cannot be made: File exists"):
+        Store.open(tmp_path / "file")
+
+
+@pytest.fixture
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with two accounts in the snapshot and three journal rows after them."""
+    directory = tmp_path / "filled"
+    process = Process(directory)
+    for account in ("ada", "bob"):
+        process.put(account)
+    process.store.wait_all()
+    process.store.close()
+    with monkeypatch.context() as folding:
+        folding.setattr(fold, "FOLD_BYTES", 0)
+        process = Process(directory)
+        while process.store.folder.journal_bytes:
+            time.sleep(0.01)
+        process.store.close()
+    process = Process(directory)
+    for _ in range(3):
+        process.store.wait(process.charge("ada"))
+    process.store.close()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("UPDATE snapshot SET blob = zeroblob(40) WHERE id = x'626f62'", "snapshot 'bob' has changed since"),
+        ("UPDATE snapshot SET id = x'626f63' WHERE id = x'626f62'", "snapshot 'boc' has changed since"),
+        ("UPDATE journal SET packed = zeroblob(40) WHERE seq = 3", "journal 3 has changed since"),
+        ("UPDATE journal SET at_us = at_us + 1 WHERE seq = 3", "journal 3 has changed since"),
+        ("DELETE FROM journal WHERE seq = 3", "journal row 3 is missing"),
+        ("UPDATE meta SET value = '99' WHERE key = 'folded'", "meta 'folded' has changed since"),
+        ("UPDATE meta SET value = 1 WHERE key = 'time_us'", "meta 'time_us' has changed since"),
+        ("DROP TABLE catalogs", "no such table: catalogs"),
+    ],
+)
+def test_altered_rows_refuse_the_start(filled: Path, sql: str, words: str) -> None:
+    """file, table and row are named."""
+    altered(filled / "quotad.db", sql)
+
+    with pytest.raises(StoreError) as raised:
+        Process(filled)
+
+    assert str(raised.value).startswith(f"{filled}/quotad.db: {words}")
+    assert "repair" in str(raised.value)
+
+
+def test_a_record_that_does_not_decode_is_named(filled: Path) -> None:
+    """though its row is as it was written."""
+    packed = pack(b"bob", b"no blob")
+    row = checked(5, 1, packed)
+    altered(filled / "quotad.db", "INSERT INTO journal VALUES (?, ?, ?, ?)", *row)
+
+    with pytest.raises(StoreError, match=r"quotad.db: journal row 5: .*bob"):
+        Process(filled)
+
+
+def test_a_newer_format_is_refused_by_name(filled: Path) -> None:
+    """it is not damaged, and repair is no help."""
+    altered(filled / "quotad.db", "UPDATE meta SET value = '2', crc = ? WHERE key = 'format'", checksum("format", "2"))
+
+    with pytest.raises(StoreError, match=r"is of format 2, and this quotad knows formats up to 1: use a newer one$"):
+        Store.open(filled)
+
+
+def test_a_file_that_is_gone_is_not_taken_for_a_new_one(begin: Begin, tmp_path: Path) -> None:
+    """its log says that there was one."""
+    begin(tmp_path / "a").put("ada")
+    directory = copied(tmp_path / "a", tmp_path / "b")
+    (directory / "quotad.db").unlink()
+
+    with pytest.raises(StoreError, match=r"quotad.db: is gone, but its write-ahead log"):
+        Store.open(directory)
+
+
+def test_a_bad_frame_with_transactions_behind_it_is_refused(begin: Begin, tmp_path: Path) -> None:
+    """wherever in the log the bit is; only in the last transaction could it be a power cut."""
+    process = begin(tmp_path / "a")
+    process.put("ada")
+    for _ in range(4):
+        process.store.wait(process.charge("ada"))
+    directory = copied(tmp_path / "a", tmp_path / "b")
+    log = directory / "quotad.db-wal"
+    whole = log.read_bytes()
+    for at in [*range(56), *range(56, len(whole) - 2 * 4120, 97)]:
+        log.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(StoreError, match=r"quotad.db-wal: .* has changed since it was written"):
+            Store.open(directory)
+    log.write_bytes(whole[:-100])
+    torn = begin(directory).engine.usage("ada", now_ms=NOW_MS)
+
+    assert 3_000_000 == torn.limits[0].used_micro
+
+
+# ---- Failing ----
+
+
+def test_a_failed_store_takes_nothing(tmp_path: Path) -> None:
+    """who waits is told, who asks is told, and closing says why; the reason is told once, and first."""
+    process = Process(tmp_path)
+    process.put("ada")
+    process.store.wait_all()
+    stall = sqlite3.connect(tmp_path / "quotad.db", isolation_level=None)
+    stall.execute("DROP TABLE journal")
+    stall.close()
+
+    with pytest.raises(Unavailable, match="the store has failed and takes nothing any more: no such table: journal"):
+        process.store.wait(process.charge("ada"))
+    with pytest.raises(Unavailable):
+        process.store.check()
+    with pytest.raises(StoreError, match="no such table"):
+        process.store.close()
+    assert 1 == len(process.failures)
+
+
+# ---- Packed rows ----
+
+
+def test_packed_rows_read_back() -> None:
+    """ids and blobs of any bytes; sizes that do not add up are no row."""
+    accounts = [(b"a", b"blob"), ("ü".encode(), b""), (b"\0" * 256, b"\xff" * 70_000)]
+    packed = b"".join(pack(id, blob) for id, blob in accounts)
+
+    assert accounts == list(unpack(packed))
+    for cut in (1, 5, len(packed) - 1):
+        with pytest.raises(ValueError, match="cut off"):
+            list(unpack(packed[:cut]))
