@@ -64,8 +64,8 @@ def _transaction_after(log: bytes, starts: range, salts: bytes) -> bool:
 def _one_bit_off(frame: bytes, salts: bytes, computed: tuple[int, int]) -> bool:
     """Whether one other bit anywhere in a frame would make it good. `computed` are its sums, where it follows a good one."""
     stored = struct.unpack_from(">II", frame, 16)
-    salt_bits = (int.from_bytes(frame[8:16]) ^ int.from_bytes(salts)).bit_count()
-    sum_bits = sum((a ^ b).bit_count() for a, b in zip(stored, computed, strict=True))
+    salt_bits: int = (int.from_bytes(frame[8:16]) ^ int.from_bytes(salts)).bit_count()
+    sum_bits: int = sum((a ^ b).bit_count() for a, b in zip(stored, computed, strict=True))
     if salt_bits or sum_bits == 1:
         return salt_bits + sum_bits == 1
     # The sums are linear: a word that is off by d puts them off by d times what one more in that word does. That is found from
