@@ -7,7 +7,7 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint bench bench-full bench-compare campaign proto sanitize clean
+.PHONY: help setup serve test lint bench bench-full bench-compare campaign crash proto sanitize clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench-compare: $(VENV)/.bench ## Time commit REF beside the tree as it lies: mak
 
 campaign: $(BUILT) ## Compare a million random steps with the oracles (half an hour)
 	$(PYTHON) tests/campaign.py --steps 1000000
+
+crash: $(BUILT) ## Kill a loaded server 300 times and look for what it had acknowledged (10 minutes)
+	$(PYTHON) tests/crash.py --rounds 300
 
 sanitize: $(BUILT) ## Run the core's tests under the address and undefined-behaviour sanitizers
 	.ci/sanitize
