@@ -50,8 +50,7 @@ cdef inline bint wait_possible(ask_t* self, int64_t start) noexcept nogil:
         while now < quiet_at:
             next = NEVER
             if ask_lack(self, now, &next).verdict == ALLOWED:
-                ask_price(self, ask_weight(self, now, &next), now)
-                if ask_fit(self, now) != NEVER:
+                if ask_price(self, ask_weight(self, now, &next), now) < 0 and ask_fit(self, now) != NEVER:
                     return True
             now = next
     return False
@@ -84,8 +83,7 @@ cdef inline wait_t wait_search(ask_t* self, int64_t start) noexcept nogil:
                 next = date
             if next >= date:            # one or more dates are behind what comes next
                 quiet_from = next
-            ask_price(self, weight, now)
-            fit = ask_fit(self, now)
+            fit = ask_fit(self, now) if ask_price(self, weight, now) < 0 else NEVER     # past the range it would be an error
             wait.possible = wait.possible or fit != NEVER
             if fit < next:
                 wait.until = fit
