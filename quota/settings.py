@@ -156,8 +156,10 @@ def _setting(default: Value | Callable[[], Value], kind: _Kind, meaning: str) ->
 
 def state_directory() -> str:
     """Return where the store is unless told otherwise: where XDG wants what a program keeps between its runs."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    return str((Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "quotad")
+    for state in (os.environ.get("XDG_STATE_HOME", ""), os.path.expanduser("~/.local/state")):
+        if state.startswith("/"):
+            return str(Path(state, "quotad"))
+    return "/var/lib/quotad"  # nobody's home: a container that runs as some number
 
 
 _BOUNDS: Final = Bounds()

@@ -15,7 +15,7 @@ import pytest
 
 from quota import Engine, Mode, Request
 from quota.errors import StoreError, Unavailable
-from quota.store import Durability, Store, fold
+from quota.store import Durability, Store, fold, writer
 from quota.store.format import checked, checksum, pack, unpack
 
 NOW_MS = 1_783_321_200_000
@@ -349,6 +349,24 @@ def test_a_bad_frame_with_transactions_behind_it_is_refused(begin: Begin, tmp_pa
 
 
 # ---- Failing ----
+
+
+def test_an_answer_waits_so_long_and_no_longer(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """a disk that does not answer is told; what was charged is kept all the same once it does."""
+    monkeypatch.setattr(writer, "WAIT_SECONDS_MAX", 0.1)
+    process = begin(tmp_path / "a")
+    process.put("ada")
+    process.store.wait_all()
+    stall = sqlite3.connect(tmp_path / "a" / "quotad.db", isolation_level=None)
+    stall.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="the disk has not answered for 0 s; the change may yet be kept"):
+        process.store.wait(process.charge("ada"))
+    stall.execute("ROLLBACK")
+    stall.close()
+    monkeypatch.undo()
+    process.store.wait_all()
+
+    assert process.states() == begin(copied(tmp_path / "a", tmp_path / "b")).states()
 
 
 def test_a_failed_store_takes_nothing(tmp_path: Path) -> None:

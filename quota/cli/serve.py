@@ -10,7 +10,7 @@ import sys
 from quota import settings
 from quota.server.server import Addresses, Server, run
 from quota.settings import SETTINGS, Settings
-from quota.store.writer import StoreFailed
+from quota.store import StoreFailed
 from quota.version import VERSION
 
 DESCRIPTION = """Run the server until Ctrl-C or SIGTERM.

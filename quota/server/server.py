@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from quota.catalog import SHIPPED, load
 from quota.clock import Clock
 from quota.engine import Engine
-from quota.errors import FailedPrecondition, InvalidArgument, NotFound
+from quota.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from quota.server.admin_service import AdminService
 from quota.server.http import HttpServer
 from quota.server.metrics import RpcTimer, build_registry, commit_observer
@@ -28,7 +28,7 @@ from quota.server.quota_service import QuotaService
 from quota.server.rpc import service_handler
 from quota.server.state import keep_catalogs, open_store
 from quota.settings import Settings
-from quota.store import Durability, Store
+from quota.store import Durability, Store, StoreFailed
 from quota.types import Bounds
 from quota.v1 import admin_pb2, quota_pb2
 
@@ -88,8 +88,7 @@ class Server:
             self._start_store(self._store)
         if settings.demo:
             add_demo_accounts(self.engine)
-            if self._store is not None:
-                self._store.wait_all()
+            self._keep_demo_accounts()
 
     def start(self) -> Addresses:
         """Listen and answer. Raises FailedPrecondition, naming address and settings, if a port cannot be had."""
@@ -146,6 +145,13 @@ class Server:
             on_failure=self._fail,
             observe_commit=commit_observer(self._registry),
         )
+
+    def _keep_demo_accounts(self) -> None:
+        if self._store is not None:
+            try:
+                self._store.wait_all()
+            except Unavailable as error:  # nobody calls yet: it is the start that fails
+                raise StoreFailed(str(error)) from error
 
     def _fail(self, reason: str) -> None:
         """The store has failed: say first that nothing is served here, so that calls go elsewhere."""

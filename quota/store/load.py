@@ -16,6 +16,7 @@ from quota.store.format import FORMAT, checksum, pack
 
 BATCH_BYTES: Final = 1_048_576  # handed to the ledger at once
 PROGRESS_SECONDS: Final = 2.0
+REPAIR: Final = "`quotad repair` sets aside what is damaged and keeps the rest"
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +55,14 @@ def read_kept(database: sqlite3.Connection, file: Path) -> Kept:
     meta = {str(key): str(value) for key, value in _rows(database, file, "meta", "key")}
     version = meta.get("format", "")
     if not version.isdecimal():
-        raise StoreError(f"{file}: has no format version; {_REPAIR}")
+        raise StoreError(f"{file}: has no format version; {REPAIR}")
     if int(version) > FORMAT:
         raise StoreError(
             f"{file}: is of format {version}, and this quotad knows formats up to {FORMAT}: use a newer one"
         )
     problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
-        raise StoreError(f"{file}: {' '.join(str(problem).split())}; {_REPAIR}")
+        raise StoreError(f"{file}: {' '.join(str(problem).split())}; {REPAIR}")
     # Not checked yet: each row is when it is restored, and nothing of this is acted on before.
     sequence, journal_bytes, at_us = database.execute(
         "SELECT coalesce(max(seq), 0), coalesce(sum(length(packed)), 0), coalesce(max(at_us), 0) FROM journal"
@@ -88,7 +89,7 @@ def restore(database: sqlite3.Connection, file: Path, kept: Kept, ledger: Restor
         try:
             count += ledger.restore(packed)
         except CorruptRecord as error:
-            raise StoreError(f"{file}: {place}: {error}; {_REPAIR}") from error
+            raise StoreError(f"{file}: {place}: {error}; {REPAIR}") from error
         now = time.monotonic()
         if now - told_at >= PROGRESS_SECONDS:
             told_at = now
@@ -117,7 +118,7 @@ def _batches(database: sqlite3.Connection, file: Path, kept: Kept) -> Iterator[t
     for seq, at_us, packed, crc in database.execute("SELECT seq, at_us, packed, crc FROM journal ORDER BY seq"):
         expected += 1
         if seq != expected:
-            raise StoreError(f"{file}: journal row {expected} is missing; {_REPAIR}")
+            raise StoreError(f"{file}: journal row {expected} is missing; {REPAIR}")
         if not isinstance(packed, bytes) or crc != crc32(packed, checksum(seq, at_us)):
             raise _changed(file, "journal", seq)
         yield f"journal row {seq}", packed
@@ -134,7 +135,4 @@ def _rows(database: sqlite3.Connection, file: Path, table: str, order: str) -> l
 
 def _changed(file: Path, table: str, key: object) -> StoreError:
     shown = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key
-    return StoreError(f"{file}: {table} {shown!r} has changed since it was written; {_REPAIR}")
-
-
-_REPAIR: Final = "`quotad repair` sets aside what is damaged and keeps the rest"
+    return StoreError(f"{file}: {table} {shown!r} has changed since it was written; {REPAIR}")

@@ -22,7 +22,7 @@ from quota.errors import StoreError
 from quota.store.durability import Durability
 from quota.store.fold import Folder
 from quota.store.format import ADD_AUDIT, FILE, FORMAT, PAGE_BYTES, PUT_CATALOG, PUT_META, SCHEMA, checked
-from quota.store.load import Kept, Restoring, read_kept, restore
+from quota.store.load import REPAIR, Kept, Restoring, read_kept, restore
 from quota.store.lock import DirectoryLock
 from quota.store.wal import check_log
 from quota.store.writer import Changes, Writer
@@ -66,7 +66,9 @@ class Store:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{directory}: cannot be made: {error.strerror}") from error
+            raise StoreError(
+                f"{directory}: cannot be made: {error.strerror}; --data names another directory, --ephemeral keeps no store"
+            ) from error
         lock = DirectoryLock(directory)
         database: sqlite3.Connection | None = None
         try:
@@ -160,21 +162,6 @@ class Store:
             self._audit_sequence += 1
             self.writer.note(ADD_AUDIT, (self._audit_sequence, self._now_us(), who, what, details))
 
-    def reader(self) -> sqlite3.Connection:
-        """Return a connection of its own that can only read, for the audit log; the caller closes it."""
-        connection = sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-        connection.execute("PRAGMA query_only = true")
-        return connection
-
-    def copy_to(
-        self, target: sqlite3.Connection, progress: Callable[[int, int, int], object] | None = None, pages: int = 256
-    ) -> None:
-        """Copy the file as it stands, `pages` at a time between commits; what is written meanwhile is in the copy.
-
-        `progress` is told (status, pages left, pages). Raises sqlite3.Error.
-        """
-        self._database.backup(target, pages=pages, progress=progress, sleep=0.001)
-
     @property
     def file_bytes(self) -> int:
         """Bytes on disk, write-ahead log included."""
@@ -197,10 +184,17 @@ def _open(directory: Path) -> tuple[sqlite3.Connection, Kept]:
         return database, kept
     except (sqlite3.Error, ValueError, KeyError) as error:
         database.close()
-        raise StoreError(f"{file}: {error}; `quotad repair` keeps what can be read") from error
+        raise StoreError(f"{file}: {error}{'' if _is_of_the_disk(error) else f'; {REPAIR}'}") from error
     except BaseException:
         database.close()
         raise
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether the disk is to blame rather than what stands on it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    of_the_disk = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    return code is not None and code & 0xFF in (*of_the_disk, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY)
 
 
 def connect(file: Path) -> sqlite3.Connection:
