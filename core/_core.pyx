@@ -18,7 +18,7 @@ from admission cimport (
 )
 from amounts cimport MICRO, amount_add, i128
 from answer cimport (
-    CONFLICT, DECIDED, HOLD_ENDED, HOLD_TOO_LONG, METER_ABSENT, NOT_KNOWN, NO_MEMORY, PROMPT_AMOUNT, answer_begin,
+    CONFLICT, DECIDED, HOLD_ENDED, HOLD_TOO_LONG, METER_ABSENT, NOT_HERE, NOT_KNOWN, NO_MEMORY, PROMPT_AMOUNT, answer_begin,
     answer_t, charge_t, state_t,
 )
 from ask cimport (
@@ -38,8 +38,8 @@ from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
 from prompt cimport prompt_hash, prompt_t
 from record cimport (
-    CHANGED, DELETED, SLOTS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log, record_new, record_override,
-    record_remake, record_slot, record_slots, record_t,
+    CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
+    record_new, record_override, record_remake, record_slot, record_slots, record_stub, record_t,
 )
 from rules cimport (
     CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, concurrency_t, in_flight_t, limit_t,
@@ -47,8 +47,8 @@ from rules cimport (
 )
 from settle cimport renew, settle, settled_t
 from side cimport (
-    OVERRIDES_MAX, PREFETCH, bounds_t, forgotten_t, known_insert, known_t, override_t, side_hold, side_new, side_reserve,
-    side_prefetch, side_prefetch_queues, side_reserve_prompt, side_t,
+    OVERRIDES_MAX, PREFETCH, bounds_t, forgotten_t, known_insert, known_t, override_t, side_empty, side_hold, side_new,
+    side_prefetch, side_prefetch_queues, side_reserve, side_reserve_prompt, side_t,
 )
 from siphash cimport siphash
 from table cimport (
@@ -58,6 +58,8 @@ from table cimport (
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
 from zone cimport schedule_t, span_t, zone_local, zone_t
+
+import threading
 
 from quota import types
 from quota.errors import AlreadyExists, CorruptRecord, FailedPrecondition, InvalidArgument, NotFound

@@ -29,6 +29,7 @@ cdef class Accounts:
     cdef uint64_t _key_0
     cdef uint64_t _key_1
     cdef uint64_t _deleted          # tombstones in the table
+    cdef uint64_t _demoted          # stubs in it
     cdef Catalogs _catalogs
     cdef dict _accounts_by_plan     # (catalog number, plan label) -> count
 
@@ -136,6 +137,23 @@ cdef class Accounts:
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(id)
         return table_find(&self._table, at, <uint32_t>len(id), self.hash_of(at, <uint32_t>len(id)))
 
+    @cython.final
+    cdef record_t** lock_find(self, bytes id, bint any) except? NULL:
+        """Take the mutex and find an account, recalled if it was demoted; NULL if there is none. With `any`, tombstones too. The mutex is
+        held on return, unless it raises."""
+        cdef record_t** where
+        while True:
+            pthread_mutex_lock(&self._mutex)
+            where = self.find_any(id) if any else self.find(id)
+            if where == NULL or not where[0].flags & DEMOTED:
+                return where
+            pthread_mutex_unlock(&self._mutex)
+            self.recall(id)
+
+    cdef int recall(self, bytes id) except -1:
+        """Bring a demoted account back; the archive does."""
+        raise NotImplementedError
+
     def put(
         self, str account not None, str catalog not None, str plan not None, int64_t subscribed_at, int period, int64_t expires_at,
         overrides=(),
@@ -154,8 +172,7 @@ cdef class Accounts:
         cdef int catalog_before = -1, plan_before = -1
         if rules_plan(self._catalogs.in_force[number].rules, label) == NULL:
             raise KeyError(plan)
-        pthread_mutex_lock(&self._mutex)
-        where = self.find_any(id)
+        where = self.lock_find(id, True)
         if where != NULL:
             record = where[0]
             if not record.flags & DELETED:
@@ -229,8 +246,7 @@ cdef class Accounts:
         cdef record_t** where
         cdef record_t* record
         cdef bint done = True
-        pthread_mutex_lock(&self._mutex)
-        where = self.find_any(id) if purge else self.find(id)
+        where = self.lock_find(id, purge)
         if where == NULL:
             pthread_mutex_unlock(&self._mutex)
             return False

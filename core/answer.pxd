@@ -19,6 +19,7 @@ cdef enum outcome_t:
     NOT_KNOWN = 6                   # no such account, or the id is not remembered
     METER_ABSENT = 7                # the plan of the admission lacks it: `past_draw`
     HOLD_ENDED = 8
+    NOT_HERE = 9                    # the account was demoted: recall it and ask again
 
 cdef struct charge_t:
     int64_t micro

@@ -1,16 +1,51 @@
 """The archive: accounts as bytes, for a store. One as a blob; all that changed, packed; and back."""
 
 
+cdef int demote_chunk(chunk_t* chunk, int64_t now, spares_t* spares) noexcept nogil:
+    """Leave stubs of a chunk's records, but of those asked for since the last time; how many."""
+    cdef record_t* record
+    cdef record_t* stub
+    cdef int slot, count = 0
+    for slot in range(CHUNK_RECORDS):
+        record = chunk.records[slot]
+        if chunk.tags[slot] == 0 or record.flags & (CHANGED | DEMOTED):
+            continue
+        if record.flags & RECENT:
+            record.flags &= ~RECENT
+            continue
+        if record.side != NULL and not side_empty(record.side, now, spares):
+            continue
+        stub = record_stub(record)
+        if stub == NULL:
+            continue
+        chunk.records[slot] = stub
+        record_free(record)
+        count += 1
+    return count
+
+
 @cython.internal
 cdef class Archive(Accounts):
+
+    cdef object _fetch              # id -> blob, both bytes: where demoted accounts are
+    cdef object _recalling          # one at a time, so that nobody puts back what another has changed since
+    cdef spares_t _spares
+    cdef uint64_t _hand             # the chunk that the demoting hand has come to
+
+    def __cinit__(self, bytes hash_key not None):
+        self._recalling = threading.Lock()
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self._spares.count):
+            free(self._spares.at[i])
 
     def encode(self, str account not None, uint64_t tag):
         """The account's record as a blob that bears `tag`; None if there is no such account."""
         cdef bytes id = id_sought(account)
         cdef uint8_t* at = NULL
         cdef uint64_t size = 0
-        pthread_mutex_lock(&self._mutex)
-        where = self.find(id)
+        where = self.lock_find(id, False)
         if where != NULL:
             at = encode_record(where[0], self._catalogs, tag, &size)
         pthread_mutex_unlock(&self._mutex)
@@ -26,11 +61,11 @@ cdef class Archive(Accounts):
     def decode(self, str account not None, bytes blob not None):
         """Put the account as the blob has it, in place of the one of that id. Raises CorruptRecord; nothing is changed then."""
         cdef bytes id = text_bytes("account", account, 1, ACCOUNT_BYTES_MAX)
-        self.place(name_in(id), <const uint8_t*>PyBytes_AS_STRING(blob), len(blob))
+        self.place(name_in(id), <const uint8_t*>PyBytes_AS_STRING(blob), len(blob), False)
 
     @cython.final
-    cdef int place(self, name_t id, const uint8_t* at, uint64_t size) except -1:
-        """Put an account as a blob has it, tracked or not."""
+    cdef int place(self, name_t id, const uint8_t* at, uint64_t size, bint recalled) except -1:
+        """Put an account as a blob has it: a change, or what a demoted one was."""
         cdef uint64_t hash = self.hash_of(id.at, id.size)
         cdef record_t* record = decode_record(id, hash, at, size, self._catalogs, &self._mutex)
         cdef record_t* before = NULL
@@ -42,15 +77,21 @@ cdef class Archive(Accounts):
             raise corrupt(id, f"its catalog has no plan {plan!r}")
         pthread_mutex_lock(&self._mutex)
         where = table_find(&self._table, id.at, id.size, hash)
+        if recalled and (where == NULL or not where[0].flags & DEMOTED):
+            pthread_mutex_unlock(&self._mutex)      # somebody else was faster
+            record_free(record)
+            return 0
         stored = track_reserve(&self._track)
         if stored and where != NULL:
             before = where[0]
+            self._demoted -= before.flags & DEMOTED != 0
             record.flags |= before.flags & CHANGED
             where[0] = record
         elif stored:
             stored = table_add(&self._table, record)
-        if stored:
+        if stored and not recalled:
             track_note(&self._track, record)
+        record.flags |= RECENT
         pthread_mutex_unlock(&self._mutex)
         if not stored:
             record_free(record)
@@ -116,6 +157,42 @@ cdef class Archive(Accounts):
             if blob.at == blob.end:
                 self.delete(text_of(id), 0, True)
             else:
-                self.place(id, blob.at, blob.end - blob.at)
+                self.place(id, blob.at, blob.end - blob.at, False)
             count += 1
         return count
+
+    # ---- Demotion: memory for those who ask ----
+
+    def recall_by(self, fetch):
+        """Say where demoted accounts are: `fetch(id)` returns a blob, both bytes."""
+        self._fetch = fetch
+
+    cdef int recall(self, bytes id) except -1:
+        with self._recalling:
+            blob = self._fetch(id)
+            self.place(name_in(id), <const uint8_t*>PyBytes_AS_STRING(<bytes?>blob), len(blob), True)
+        return 0
+
+    @property
+    def demoted_count(self):
+        """Accounts of which only a stub is in memory."""
+        return self._demoted
+
+    def demote(self, uint64_t count, int64_t now):
+        """Leave a stub of about `count` accounts that nobody has asked for lately; how many. Only what has been taken is left, and nothing
+        with ids, holds or prompts that still count; all that was taken must be where `recall_by` finds it."""
+        cdef uint64_t demoted = 0, looked = 0, gone, size
+        cdef bint more = True
+        with nogil:
+            while more and demoted < count:
+                pthread_mutex_lock(&self._mutex)
+                size = (<uint64_t>1) << self._table.new.bits
+                more = looked < 2 * size and self._table.old.bits == 0      # once round to see who is asked for, once more to demote
+                if more:
+                    gone = demote_chunk(&self._table.new.at[self._hand & (size - 1)], now, &self._spares)
+                    demoted += gone
+                    self._demoted += gone
+                    self._hand += 1
+                    looked += 1
+                pthread_mutex_unlock(&self._mutex)
+        return demoted

@@ -18,7 +18,6 @@ cdef class Decider(Archive):
     cdef uint64_t _behind
     cdef uint64_t _replays
     cdef forgotten_t _forgotten
-    cdef spares_t _spares
     cdef bounds_t _bounds
     cdef int64_t _capacity
 
@@ -29,9 +28,6 @@ cdef class Decider(Archive):
         self.bound(Bounds())
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(self._spares.count):
-            free(self._spares.at[i])
         free(self._counters.at)
 
     def bound(self, bounds):
@@ -78,6 +74,9 @@ cdef class Decider(Archive):
             catalog[0] = -1
             counters_add(&self._counters, counter_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
             return DECIDED
+        if where[0].flags & DEMOTED:
+            return NOT_HERE
+        where[0].flags |= RECENT
         catalog[0] = where[0].catalog
         if where[0].seen_at > now + BEHIND_US_MAX:
             self._behind += 1
@@ -150,6 +149,11 @@ cdef class Decider(Archive):
         pthread_mutex_lock(&self._mutex)
         outcome = self.run(&request.c, now, &answer, &catalog)
         pthread_mutex_unlock(&self._mutex)
+        while outcome == NOT_HERE:
+            self.recall(request._account)
+            pthread_mutex_lock(&self._mutex)
+            outcome = self.run(&request.c, now, &answer, &catalog)
+            pthread_mutex_unlock(&self._mutex)
         return self.deliver(decision, outcome, &answer, catalog)
 
     cpdef object peek(self, Request request, int64_t now):
@@ -159,8 +163,7 @@ cdef class Decider(Archive):
         cdef terms_t terms
         cdef int catalog = -1, outcome = DECIDED
         cdef record_t* copy = NULL
-        pthread_mutex_lock(&self._mutex)
-        where = self.find(request._account)
+        where = self.lock_find(request._account, False)
         if where == NULL:
             answer_unknown(&answer)
         else:
@@ -235,12 +238,22 @@ cdef class Decider(Archive):
                 outcomes[i] = decision.take(&answer)
         pthread_mutex_unlock(&self._mutex)
         for i in range(count):
+            if outcomes[i] == NOT_HERE:
+                made[places[i]] = self.admit_or_error((<Decision>made[places[i]])._request, now)
+                continue
             finished = self.finish(<Decision>made[places[i]], outcomes[i], past[i], catalogs[i])
             if outcomes[i] == NO_MEMORY:
                 raise finished
             if outcomes[i] != DECIDED:
                 made[places[i]] = finished
         return 0
+
+    @cython.final
+    cdef object admit_or_error(self, Request request, int64_t now):
+        try:
+            return self.admit(request, now)
+        except (AlreadyExists, InvalidArgument) as error:
+            return error
 
     def admit_packed(self, PackedRequests requests not None, int64_t now):
         """Decide each in turn, at one moment, in one hold of the mutex. The verdicts' numbers as bytes; 0 = an error."""
@@ -260,6 +273,10 @@ cdef class Decider(Archive):
                 outcome = self.run(group[i], now, &answer, &catalog)
                 if outcome == DECIDED:
                     at[start + i] = <uint8_t>answer.verdict
+                elif outcome == NOT_HERE:
+                    pthread_mutex_unlock(&self._mutex)
+                    at[start + i] = self.verdict_of(group[i], now)
+                    pthread_mutex_lock(&self._mutex)
                 elif outcome == NO_MEMORY:
                     break
             start += GROUP
@@ -267,3 +284,15 @@ cdef class Decider(Archive):
         if outcome == NO_MEMORY:
             raise MemoryError
         return bytes(verdicts)
+
+    @cython.final
+    cdef int verdict_of(self, request_t* request, int64_t now) except -1:
+        """The verdict on a request of an account that was demoted; 0 = an error."""
+        cdef answer_t answer
+        cdef int catalog, outcome = NOT_HERE
+        while outcome == NOT_HERE:
+            self.recall(request.account.at[:request.account.size])
+            pthread_mutex_lock(&self._mutex)
+            outcome = self.run(request, now, &answer, &catalog)
+            pthread_mutex_unlock(&self._mutex)
+        return answer.verdict if outcome == DECIDED else 0

@@ -23,8 +23,7 @@ cdef class Ledger(Decider):
         if not request_id:
             raise InvalidArgument("request_id", request_id, f"1 to {NAME_BYTES_MAX} bytes of UTF-8")
         content = settlement_fingerprint(cancels, request.c.draws, request.c.draw_count)
-        pthread_mutex_lock(&self._mutex)
-        where = self.find(request._account)
+        where = self.lock_find(request._account, False)
         if where != NULL and not track_reserve(&self._track):
             result = NO_MEMORY
         elif where != NULL:
@@ -66,8 +65,7 @@ cdef class Ledger(Decider):
             raise InvalidArgument("request_id", request_id, f"1 to {NAME_BYTES_MAX} bytes of UTF-8")
         check_whole("hold_ms", hold_ms, 1, self._bounds.hold_us_max // 1000)
         cdef int64_t hold = hold_ms * 1000
-        pthread_mutex_lock(&self._mutex)
-        where = self.find(request._account)
+        where = self.lock_find(request._account, False)
         if where != NULL and not track_reserve(&self._track):
             result = NO_MEMORY
         elif where != NULL:
@@ -90,8 +88,7 @@ cdef class Ledger(Decider):
         cdef Rules rules
         cdef int i, outcome
         cdef uint16_t pool_label = self._catalogs.labels.number(pool), rule = self._catalogs.labels.number(limit_id)
-        pthread_mutex_lock(&self._mutex)
-        where = self.find(id)
+        where = self.lock_find(id, False)
         if where == NULL:
             pthread_mutex_unlock(&self._mutex)
             return None
@@ -114,8 +111,7 @@ cdef class Ledger(Decider):
         cdef standing_t standing
         cdef Rules rules
         cdef int plan
-        pthread_mutex_lock(&self._mutex)
-        where = self.find(id)
+        where = self.lock_find(id, False)
         if where == NULL:
             pthread_mutex_unlock(&self._mutex)
             return None

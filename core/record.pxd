@@ -41,6 +41,8 @@ cdef struct record_t:               # 56 bytes
 cdef enum record_flag_t:
     CHANGED = 1                     # and marked (track.pxd)
     DELETED = 2                     # a tombstone: nobody sees it, but what was drawn is found again if the account is put again
+    DEMOTED = 4                     # a stub: header and id, the rest is in the store
+    RECENT = 8                      # asked for since the demoting hand last came by
 
 cdef struct need_t:                 # what a charge needs to find in the record
     uint32_t key
@@ -210,3 +212,17 @@ cdef inline bint record_override(record_t* self, const override_t* overrides, in
     if self.side == NULL:
         self.side = side_new()
     return self.side != NULL and side_set_overrides(self.side, overrides, count)
+
+
+cdef inline record_t* record_stub(const record_t* self) noexcept nogil:
+    """What stands for a demoted record, in memory of its own; NULL without memory."""
+    cdef uint32_t size = sizeof(record_t) + padded(self.id_size)
+    cdef record_t* stub = <record_t*>malloc(size)
+    if stub == NULL:
+        return NULL
+    memcpy(stub, self, size)
+    stub.side = NULL
+    stub.size = size
+    stub.slot_count = stub.carried_size = 0
+    stub.flags |= DEMOTED
+    return stub

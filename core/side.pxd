@@ -19,6 +19,7 @@ from admission cimport (
 from names cimport name_t
 from prompt cimport prompt_idle, prompt_t
 from rules cimport plan_t
+from zone cimport DAY_US
 
 cdef extern from *:
     """
@@ -237,6 +238,18 @@ cdef inline void side_pass(side_t* self, int64_t now, spares_t* spares) noexcept
     """Let time have passed, for a change that adds nothing. Without memory it is left to the next one."""
     if side_reserve(self):
         side_settle_down(self, now, spares)
+
+
+cdef inline bint side_empty(side_t* self, int64_t now, spares_t* spares) noexcept nogil:
+    """Whether nothing in it will be asked for at `now` or later. What time has closed is let go of."""
+    cdef int i = 0
+    side_pass(self, now, spares)
+    while i < self.prompt_count:
+        if now - self.prompts[i].last_call_at > DAY_US:     # longer than any plan lets a prompt idle
+            side_drop_prompt(self, &self.prompts[i])
+        else:
+            i += 1
+    return not (self.holds.count or self.ids.count or self.prompt_count or self.override_count)
 
 
 cdef inline admission_t* side_find(const side_t* self, name_t id, uint64_t hash, int64_t now) noexcept nogil:
