@@ -20,8 +20,8 @@ from quota.store.lock import LOCK_FILE, DirectoryLock
 from quota.store.read import check_format, reading
 
 PIECE_PAGES: Final = 1_000
-COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
-"""What SQLite keeps in files beside the one: they belong to it, and to no other."""
+COMPANIONS: Final = ("", "-wal", "-journal")
+"""What SQLite keeps in files beside the one: they belong to it, and to no other. (-shm is rebuilt from -wal.)"""
 
 
 def copy_store(source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
@@ -60,7 +60,7 @@ def restore_store(file: Path, directory: Path, *, replace: bool, aside: str) -> 
     """
     check_store(file)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not replace and any(it.name != LOCK_FILE for it in directory.iterdir()):
             raise FailedPrecondition(f"{directory}: not empty; with --replace the store that is there is put aside")
         with closing(DirectoryLock(directory)):
@@ -85,8 +85,8 @@ def exchange(directory: Path, arriving: Path, aside: str) -> Path | None:
         kept.hardlink_to(it)
         old = old or kept
     sync(directory)
-    for it in present[1:]:
-        it.unlink()
+    for it in (*present[1:], directory / f"{FILE}-shm"):
+        it.unlink(missing_ok=True)
     arriving.rename(directory / FILE)
     sync(directory)
     return old

@@ -1,8 +1,8 @@
 """A damaged store made one that starts again: what is good is kept, what is not goes into a report, nothing is lost silently.
 
 Works on a copy, while no server does. What the damage hid from SQLite itself is made visible first: a bad frame of the
-write-ahead log would end it, so its checksums are written anew, and the rows' own tell what is wrong. The new file has
-the journal folded in: where an account's latest state is damaged, the one before it holds, and the report says so.
+write-ahead log would end it, so the pages of all frames are taken, and the rows' own checksums tell what is wrong. The new
+file has the journal folded in: where an account's latest state is damaged, the one before it holds, and the report says so.
 """
 
 from __future__ import annotations
@@ -73,12 +73,13 @@ def repair(directory: Path, load_catalog: LoadCatalog, decode: Decode, when: str
                 if (directory / (FILE + companion)).exists():
                     shutil.copyfile(directory / (FILE + companion), Path(work) / ("copy" + companion))
             salvage = Salvage(load_catalog, decode)
-            salvage.read(Path(work) / "copy")
+            create(Path(work))
+            salvage.read(Path(work) / "copy", Path(work) / FILE)
             done = salvage.done
             if done.findings:
                 done.report = directory / f"repair-{when}.jsonl"
                 done.report.write_text("".join(f"{finding.line()}\n" for finding in done.findings), "utf-8")
-                salvage.write(Path(work))
+                salvage.write(Path(work) / FILE)
                 arriving = (Path(work) / FILE).rename(directory / f"{FILE}.arriving")
                 done.old = exchange(directory, arriving, f".before-repair-{when}")
             return done
@@ -97,14 +98,15 @@ class Salvage:
         self.catalogs: list[Row] = []
         self.audit: list[Row] = []
         self.accounts: dict[bytes, bytes] = {}
-        self._unread: set[str] = set()  # tables of which not all could be read
+        self._unread = False  # whether there may be rows that no tree led to
 
     # ---- Reading ----
 
-    def read(self, copy: Path) -> None:
-        """Read all that can be, and note what cannot. Raises StoreError if nothing can."""
-        for reason in mend(copy):
-            self._found("file", copy.suffix, reason)
+    def read(self, copy: Path, sample: Path) -> None:
+        """Read all that can be, and note what cannot; `sample` is an empty store. Raises StoreError if nothing can."""
+        for reason in mend(copy, sample):
+            self._unread = True
+            self._found("file", "", reason)
         try:
             with closing(sqlite3.connect(copy, isolation_level=None)) as database:
                 database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
@@ -121,6 +123,7 @@ class Salvage:
             problems = [f"{error}"]
         for problem in problems:
             if problem != "ok":
+                self._unread = True
                 self._found("file", "", " ".join(str(problem).split()))
 
     def _read_tables(self, database: sqlite3.Connection, copy: Path) -> None:
@@ -140,7 +143,7 @@ class Salvage:
         self.audit = sorted(self._good(database, "audit"))
         snapshot = {id: (blob, crc) for id, blob, crc in self._rows(database, "snapshot")}
         journal = {seq: row for seq, *row in self._rows(database, "journal")}
-        if self._unread & {"snapshot", "journal"}:
+        if self._unread:
             self._read_pages(copy, snapshot, journal)
         for id, (blob, crc) in snapshot.items():
             self._take_snapshot(id, blob, crc)
@@ -161,7 +164,8 @@ class Salvage:
                 case _:
                     continue
             found += 1
-        self._found("file", "", f"{found} rows were found in pages that nothing led to")
+        if found:
+            self._found("file", "", f"{found} rows were found in pages that nothing led to")
 
     def _take_snapshot(self, id: object, blob: object, crc: object) -> None:
         if not isinstance(id, bytes) or not isinstance(blob, bytes):
@@ -225,7 +229,7 @@ class Salvage:
 
     def _rows(self, database: sqlite3.Connection, table: str) -> Iterable[Row]:
         def lost(key: object, reason: str) -> None:
-            self._unread.add(table)
+            self._unread = True
             self._found(table, key, reason)
 
         return salvaged(database, table, lost)
@@ -236,10 +240,9 @@ class Salvage:
 
     # ---- Writing ----
 
-    def write(self, directory: Path) -> None:
-        """Write what was kept into a new store."""
-        create(directory)
-        with closing(sqlite3.connect(directory / FILE, isolation_level=None)) as database:
+    def write(self, file: Path) -> None:
+        """Write what was kept into an empty store."""
+        with closing(sqlite3.connect(file, isolation_level=None)) as database:
             database.execute("BEGIN")
             database.executemany(PUT_CATALOG, self.catalogs)
             database.executemany(ADD_AUDIT, self.audit)

@@ -6,13 +6,14 @@ import sqlite3
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from quota.errors import StoreError
 from quota.store.format import PAGE_BYTES
-from quota.store.wal import FRAME_HEADER_BYTES, HEADER_BYTES, MAGIC, check_log, sums
+from quota.store.pages import FILE_HEADER_BYTES
+from quota.store.wal import FRAME_HEADER_BYTES, HEADER_BYTES, check_log
 
 Row = tuple[Any, ...]
 
@@ -30,8 +31,11 @@ PROBES_MAX: Final = 1_000  # into what cannot be read, for each table
 KEY_BYTES: Final = 8  # looked at past what two keys have in common
 
 
-def mend(copy: Path) -> list[str]:
-    """Make a copy of a store one that SQLite opens, and reads to the end of its log; say what had to be changed."""
+def mend(copy: Path, sample: Path) -> list[str]:
+    """Make a copy of a store one that SQLite opens, and knows the tables of; say what had to be changed.
+
+    `sample` is an empty store: every store begins with its page.
+    """
     reasons = []
     with copy.open("r+b") as file:
         if file.read(len(FILE_HEADER)) != FILE_HEADER:
@@ -43,26 +47,42 @@ def mend(copy: Path) -> list[str]:
         check_log(log)
     except StoreError as error:
         reasons.append(str(error).replace(str(log), "write-ahead log"))
-        log.write_bytes(mended(log.read_bytes()))
+        _apply(log.read_bytes(), copy)
+        log.unlink()
+    if _tables(copy) != _tables(sample):
+        reasons.append("the list of its tables was damaged")
+        with copy.open("r+b") as file, sample.open("rb") as whole:
+            file.seek(FILE_HEADER_BYTES)
+            file.write(whole.read(PAGE_BYTES)[FILE_HEADER_BYTES:])
     return reasons
 
 
-def mended(log: bytes) -> bytes:
-    """Return a write-ahead log with its checksums as they must be for what is in it now, to its generation's last frame."""
+def _apply(log: bytes, copy: Path) -> None:
+    """Write the pages of a damaged log into the file, to its generation's last commit. What is wrong with them shows there."""
     frame_bytes = FRAME_HEADER_BYTES + PAGE_BYTES
     starts = range(HEADER_BYTES, len(log) - frame_bytes + 1, frame_bytes)
     salts = log[16:24]
     if starts and log.count(salts) < 2:  # it is the header that is damaged
         salts = log[starts[0] + 8 : starts[0] + 16]
-    ours = [at for at in starts if log[at + 8 : at + 16] == salts]
-    head = struct.pack(">III", MAGIC[0], 3_007_000, PAGE_BYTES) + log[12:16] + salts
-    running = sums(head, (0, 0), False)
-    parts = [head, struct.pack(">II", *running)]
-    for at in starts[: starts.index(ours[-1]) + 1] if ours else ():
-        page = log[at + FRAME_HEADER_BYTES : at + frame_bytes]
-        running = sums(page, sums(log[at : at + 8], running, False), False)
-        parts += [log[at : at + 8], salts, struct.pack(">II", *running), page]
-    return b"".join(parts)
+    commits = [at for at in starts if log[at + 8 : at + 16] == salts and any(log[at + 4 : at + 8])]
+    if not commits:
+        return
+    pages_count = int.from_bytes(log[commits[-1] + 4 : commits[-1] + 8])
+    with copy.open("r+b") as file:
+        for at in starts[: starts.index(commits[-1]) + 1]:
+            number = int.from_bytes(log[at : at + 4])
+            if 0 < number <= pages_count:
+                file.seek((number - 1) * PAGE_BYTES)
+                file.write(log[at + FRAME_HEADER_BYTES : at + frame_bytes])
+
+
+def _tables(file: Path) -> list[Row]:
+    """Return what a file says of its tables, nothing if that cannot be read."""
+    try:
+        with closing(sqlite3.connect(file)) as database:
+            return database.execute("SELECT * FROM sqlite_master ORDER BY name").fetchall()
+    except (sqlite3.DatabaseError, UnicodeDecodeError):  # of a message that quotes the damage
+        return []
 
 
 def salvaged(database: sqlite3.Connection, table: str, lost: Callable[[object, str], None]) -> Iterator[Row]:
