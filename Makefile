@@ -58,9 +58,10 @@ bench: $(VENV)/.bench ## Run a short benchmark
 	$(PYTHON) benchmarks/memory.py --accounts=100000 --json=$(FIGURES)/memory.json
 	$(PYTHON) benchmarks/remembered.py --accounts=20000 --json=$(FIGURES)/remembered.json
 	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --accounts=500000 --json=$(FIGURES)/growth.json
+	$(PYTHON) benchmarks/store.py --turns=2 --logs light --restart-accounts=50000 --starts=1 --json=$(FIGURES)/store.json
 	$(PYTHON) benchmarks/report.py $(FIGURES)
 
-bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (5 minutes, 3 GB, an idle machine)
+bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (10 minutes, 3 GB, an idle machine)
 	mkdir -p $(FIGURES)
 	$(PYTHON) -m pytest benchmarks/decisions.py --accounts=1000,100000,1000000 --rounds=15 \
 	  --benchmark-columns=median,iqr,rounds --benchmark-json=$(FIGURES)/decisions.json
@@ -69,6 +70,7 @@ bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (5
 	$(PYTHON) benchmarks/memory.py --json=$(FIGURES)/memory.json
 	$(PYTHON) benchmarks/remembered.py --json=$(FIGURES)/remembered.json
 	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --json=$(FIGURES)/growth.json
+	$(PYTHON) benchmarks/store.py --json=$(FIGURES)/store.json
 	$(PYTHON) benchmarks/report.py $(FIGURES) --docs
 
 bench-compare: $(VENV)/.bench ## Time commit REF beside the tree as it lies: make bench-compare REF=main

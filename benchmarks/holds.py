@@ -27,7 +27,7 @@ from quota import Outcome, Request
 from quota._core import PackedRequests
 from quota.errors import AlreadyExists
 
-ACCOUNTS = 100  # their memory is in the cache, as that of the few who ask at the same time is; larger numbers are shown beside
+ACCOUNTS = 100  # in the processor's cache, as the few are who ask at the same time; larger numbers are shown beside
 GAP_S = 6  # between two requests of an account, on average
 GAP_FULL_S = 0.4  # at which more ids than an account may have would be remembered
 HOLD_MS = 60_000

@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import holds
+import kept
+from tables import short, spread, table
 from workload import BATCH, LOGS
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +26,7 @@ DOCS = HERE.parent / "docs"
 PACKED_ACCOUNTS = MEMORY_ACCOUNTS = 1_000_000  # what the bars are about; with fewer, figures are shown and not judged
 GROWTH_ACCOUNTS = 3_000_000
 OTHERS_SHARE_MAX = 0.05  # of the processors, used by other processes, from which on to say so
-PARTS = ("decisions", "bars", "holds", "memory", "remembered", "growth")
+PARTS = ("decisions", "bars", "holds", "memory", "remembered", "growth", "store")
 
 
 # ---- Figures ----
@@ -51,8 +52,8 @@ def decision_of(benchmark: dict[str, Any]) -> dict[str, Any]:
     extra, stats = benchmark["extra_info"], benchmark["stats"]
     scale = 1e9 / extra["decisions"]
     figures = {"ns": stats["median"], "ns_q1": stats["q1"], "ns_q3": stats["q3"]}
-    kept = {key: extra[key] for key in ("way", "limits", "accounts", "logs", "choice")}
-    return kept | {key: round(value * scale, 1) for key, value in figures.items()} | {"rounds": stats["rounds"]}
+    named = {key: extra[key] for key in ("way", "limits", "accounts", "logs", "choice")}
+    return named | {key: round(value * scale, 1) for key, value in figures.items()} | {"rounds": stats["rounds"]}
 
 
 def bars_of(results: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
@@ -76,7 +77,7 @@ def bars_of(results: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
         met = ratio <= most if growth["accounts"] >= GROWTH_ACCOUNTS else None
         asked = f"p99.9 of an insert at most {most}x its median, growing to {GROWTH_ACCOUNTS:,} accounts"
         rows.append((asked, f"{ratio:.1f}x", met))
-    return rows
+    return rows + kept.bars_of(results)
 
 
 def hold_bars(results: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
@@ -91,24 +92,7 @@ def hold_bars(results: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
     return rows
 
 
-def spread(row: dict[str, Any]) -> str:
-    return f"{row['ratio']:.1f}x ({row['ratio_min']:.1f} to {row['ratio_max']:.1f})"
-
-
 # ---- Tables ----
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table that is also legible as text: columns padded, all but the first to the right where they are numbers."""
-    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    numbers = [i > 0 and all(row[i][:1].isdigit() or row[i] == "" for row in cells[1:]) for i in range(len(widths))]
-    rule = ["-" * (width - number) + ":" * number for width, number in zip(widths, numbers, strict=True)]
-    lines = [cells[0], rule, *cells[1:]]
-    return "\n".join(
-        "| " + " | ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numbers, strict=True)) + " |"
-        for line in lines
-    )
 
 
 def decisions_table(results: dict[str, Any]) -> str:
@@ -119,12 +103,6 @@ def decisions_table(results: dict[str, Any]) -> str:
     head = ["", "limits", *(f"{logs}, {choice}, {short(accounts)}" for logs, choice, accounts in columns)]
     rows = [[way, -limits, *(found.get((way, *column), "") for column in columns)] for way, limits in ways]
     return table(head, rows)
-
-
-def short(count: int) -> str:
-    if count % 1_000_000 == 0:
-        return f"{count // 1_000_000} M"
-    return f"{count // 1000} k" if count % 1000 == 0 else str(count)
 
 
 def ratios_table(results: dict[str, Any]) -> str:
@@ -222,6 +200,13 @@ def page(results: dict[str, Any]) -> str:
         remembered=remembered_table(results),
         growth_accounts=f"{results['growth']['accounts']:,}",
         growth=growth_table(results),
+        store_disk=f"{results['store']['disk']}, SQLite {results['store']['SQLite']}",
+        store_accounts=f"{results['store']['parts'][0]['accounts']:,}",
+        store_turns=results["store"]["parts"][0]["turns"],
+        disk=kept.disk_table(results),
+        durable=kept.durable_table(results),
+        durable_cost=kept.durable_cost_table(results),
+        restart=kept.restart_table(results),
         bars=bars_table(results),
     )
 
@@ -235,6 +220,9 @@ def summary(results: dict[str, Any]) -> str:
         ("holds", beside_holds_table),
     ]
     tables += [("memory", memory_table), ("remembered", remembered_table), ("growth", growth_table)]
+    tables += [
+        ("store", make) for make in (kept.disk_table, kept.durable_table, kept.durable_cost_table, kept.restart_table)
+    ]
     parts = [make(results) for name, make in tables if name in results]
     return "\n\n".join([*parts, bars_table(results)] if bars_of(results) else parts)
 

@@ -134,11 +134,11 @@ class World:
 
     # ---- Rounds ----
 
-    def choose(self, choice: str) -> list[Request]:
+    def choose(self, choice: str, count: int = ROUND) -> list[Request]:
         """Who asks in the next round: any account alike, or the account of rank r with a chance of 1/r."""
         if choice == "uniform":
-            return self._random.choices(self.requests, k=ROUND)
-        return self._random.choices(self._by_rank, cum_weights=self._cumulated, k=ROUND)
+            return self._random.choices(self.requests, k=count)
+        return self._random.choices(self._by_rank, cum_weights=self._cumulated, k=count)
 
     def moments_us(self) -> list[int]:
         """When the decisions of the next round are made; time goes on past them."""

@@ -76,6 +76,40 @@ def test_what_is_remembered_is_there(kind: str) -> None:
     assert 3 == json.loads(done.stdout)["each"]
 
 
+def test_what_is_timed_as_kept_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every way to wait runs in every mode, and what the stores kept is what memory has."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import store
+
+    part = store.measure("light", turns=1, accounts_count=100, directory=tmp_path, journal_bytes=0)
+
+    assert len(store.MODES) * len(store.WAITING) == len(part["rows"])
+    assert {"interval:50ms": 100, "strict": 100} == part["kept"]
+    assert 1 == store.WAITING[0].decisions / next(it["commits"] for it in part["rows"] if it["mode"] == "strict")
+
+
+def test_a_restart_finds_all_accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The store that a restart is timed with is folded, and has all that was charged."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import restart
+
+    figures = restart.measure(tmp_path, accounts_count=500, starts=1)
+
+    assert 500 == figures["rows"]
+    assert figures["warm"]["s"] > figures["warm"]["restore_s"] > 0
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="nothing here is known to be in memory")
+def test_memory_is_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that no power cut survives is refused before anything is timed."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import disk
+    import workload
+
+    with pytest.raises(workload.WorkloadError, match="in memory"):
+        disk.describe(Path("/dev/shm"))
+
+
 @pytest.mark.skipif(not (BENCHMARKS / "results.json").exists(), reason="no figures are kept yet")
 def test_page_is_made_from_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/benchmarks.md is what the kept figures give: nobody has written a figure in by hand."""
