@@ -91,7 +91,8 @@ cdef class Archive(Accounts):
             stored = table_add(&self._table, record)
         if stored and not recalled:
             track_note(&self._track, record)
-        record.flags |= RECENT
+        if recalled:
+            record.flags |= RECENT
         pthread_mutex_unlock(&self._mutex)
         if not stored:
             record_free(record)
@@ -172,6 +173,11 @@ cdef class Archive(Accounts):
             blob = self._fetch(id)
             self.place(name_in(id), <const uint8_t*>PyBytes_AS_STRING(<bytes?>blob), len(blob), True)
         return 0
+
+    @property
+    def in_memory_count(self):
+        """Accounts, and tombstones, that are in memory as a whole."""
+        return self._table.count - self._demoted
 
     @property
     def demoted_count(self):
