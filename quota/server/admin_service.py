@@ -116,8 +116,8 @@ class AdminService:
                         response.errors.append(import_error(index, account.id, error))
                 index += 1
             response.loaded += len(put)
-            self._keeper.note("ImportAccounts", {"accounts": put})
-        self._keeper.wait()
+            if put:
+                self._keeper.keep("ImportAccounts", {"accounts": put})
         logger.info("accounts imported: %d, bad ones: %d", response.loaded, response.failed)
         return response
 

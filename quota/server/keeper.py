@@ -19,17 +19,8 @@ class Keeper:
         if self._store is not None:
             self._store.check()
 
-    def note(self, what: str, details: dict[str, object]) -> None:
-        """Note that `caller` did this, right after it was done; `wait` before answering."""
+    def keep(self, what: str, details: dict[str, object]) -> None:
+        """Note that `caller` did this, right after it was done, and return once both are on disk. Raises Unavailable."""
         if self._store is not None:
             self._store.audit(caller(), what, json.dumps(details, ensure_ascii=False))
-
-    def wait(self) -> None:
-        """Return once all that was changed and noted is on disk. Raises Unavailable."""
-        if self._store is not None:
             self._store.wait_all()
-
-    def keep(self, what: str, details: dict[str, object]) -> None:
-        """Note a change, and return once it is on disk. Raises Unavailable."""
-        self.note(what, details)
-        self.wait()

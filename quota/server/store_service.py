@@ -125,8 +125,8 @@ class StoreService:
                         response.errors.append(import_error(index, record.account.id, error))
                 index += 1
             response.loaded += len(loaded)
-            self._keeper.note("LoadAccounts", {"accounts": loaded})
-        self._keeper.wait()
+            if loaded:
+                self._keeper.keep("LoadAccounts", {"accounts": loaded})
         logger.info("accounts loaded: %d, bad ones: %d", response.loaded, response.failed)
         return response
 
