@@ -202,6 +202,11 @@ class Settings:
         _switch(),
         "start though the wall clock is more than 5 s before the time that the store has seen; time goes on from there",
     )
+    accounts_in_memory_max: int = _setting(
+        0,
+        _whole(0, 1_000_000_000),
+        "about how many accounts stay in memory, the latest used; others are read from the store when asked for; 0 = all",
+    )
     hold_ms_max: int = _setting(
         _BOUNDS.hold_ms_max,
         _whole(1, BOUNDS_MOST.hold_ms_max),

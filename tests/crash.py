@@ -49,6 +49,7 @@ class Server:
     """`quotad serve` on a directory."""
 
     directory: Path
+    accounts_in_memory_max: int = 0
     process: subprocess.Popen[str] = field(init=False)
     data: str = field(init=False)
     control: str = field(init=False)
@@ -56,8 +57,9 @@ class Server:
 
     def __post_init__(self) -> None:
         ports = ("--port", "0", "--admin-port", "0", "--http-port", "0", "--request-ids-max", "10000")
+        memory = ("--accounts-in-memory-max", str(self.accounts_in_memory_max))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "serve", *ports, "--data", str(self.directory)],
+            [sys.executable, "-c", PROGRAM, "serve", *ports, *memory, "--data", str(self.directory)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -184,7 +186,7 @@ class Rounds:
             starting = Server(self._directory)
             time.sleep(self._random.random() * 0.8)
             starting.kill()
-        server = Server(self._directory)
+        server = Server(self._directory, self._random.choice((0, 4)))
         server.ready()
         seed = self._random.getrandbits(32)
         clients = [Client(server, f"r{self._number}c{number}", seed + number) for number in range(CLIENTS)]
@@ -192,7 +194,7 @@ class Rounds:
         server.kill()
         for client in clients:
             client.join()
-        after = Server(self._directory)
+        after = Server(self._directory, self._random.choice((0, 4)))
         after.ready()
         with QuotaClient(after.data) as data, AdminClient(after.control) as admin:
             self._replay([client.told for client in clients], data)

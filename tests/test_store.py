@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,14 +21,15 @@ from quota.store import Durability, Store, fold, writer
 from quota.store.format import checked, checksum, pack, unpack
 
 NOW_MS = 1_783_321_200_000
+STRICT = Durability()
 
 
 class Process:
     """An engine with a store, as a server has them."""
 
-    def __init__(self, directory: Path, durability: Durability = Durability()) -> None:  # noqa: B008
+    def __init__(self, directory: Path, durability: Durability = STRICT, in_memory_max: int = 0) -> None:
         self.engine = Engine(["glm-2026"])
-        self.store = Store.open(directory, durability=durability)
+        self.store = Store.open(directory, durability=durability, in_memory_max=in_memory_max)
         self.store.restore(self.engine.ledger)
         self.failures: list[str] = []
         self.store.start(self.engine.ledger, lambda: NOW_MS * 1000, on_failure=self.failures.append)
@@ -51,8 +54,8 @@ def begin() -> Iterator[Begin]:
     """Begin processes; those not closed by the test are closed after it."""
     begun: list[Process] = []
 
-    def open_one(directory: Path, durability: Durability | None = None) -> Process:
-        begun.append(Process(directory, durability or Durability()))
+    def open_one(directory: Path, durability: Durability = STRICT, in_memory_max: int = 0) -> Process:
+        begun.append(Process(directory, durability, in_memory_max))
         return begun[-1]
 
     yield open_one
@@ -178,6 +181,64 @@ def test_many_threads_share_commits(begin: Begin, tmp_path: Path) -> None:
 
     assert process.store.writer.commits_count < 800
     assert process.states() == begin(copied(tmp_path / "a", tmp_path / "b")).states()
+
+
+# ---- More accounts than memory may have ----
+
+
+def used(process: Process, account: str) -> int:
+    return process.engine.usage(account, now_ms=NOW_MS).limits[0].used_micro
+
+
+@pytest.mark.parametrize("fold_bytes", [0, 5_000, 1_000_000])
+def test_demoted_accounts_come_back(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold_bytes: int
+) -> None:
+    """from the journal or from the snapshot, also while one is folded into the other, and after a kill."""
+    monkeypatch.setattr(fold, "FOLD_BYTES", fold_bytes)
+    monkeypatch.setattr(writer, "DEMOTE_SECONDS", 0)
+    dice = random.Random(fold_bytes)
+    process = begin(tmp_path / "a", in_memory_max=10)
+    wanted = {f"account-{number}": 0 for number in range(120)}
+    for account in wanted:
+        process.put(account)
+    for step in range(1_000):
+        account = dice.choice(list(wanted))
+        ticket = process.charge(account)
+        wanted[account] += 1_000_000
+        if step % 5 == 0:
+            process.store.wait(ticket)
+    process.store.wait_all()
+    process.store.wait_all()
+    demoted = process.engine.ledger.demoted_count
+    after = begin(copied(tmp_path / "a", tmp_path / "b"), in_memory_max=10)
+
+    assert demoted > 50
+    assert wanted == {account: used(process, account) for account in wanted}
+    assert after.engine.ledger.demoted_count >= 50
+    assert wanted == {account: used(after, account) for account in wanted}
+    assert 120 == after.engine.accounts_count
+
+
+def test_a_demoted_account_that_is_damaged_is_no_empty_one(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """it is an error that names file and account, and nothing is decided."""
+    monkeypatch.setattr(writer, "DEMOTE_SECONDS", 0)
+    process = begin(tmp_path, in_memory_max=1)
+    for number in range(100):
+        process.put(f"account-{number}")
+        process.store.wait_all()
+    altered(tmp_path / "quotad.db", "UPDATE journal SET packed = zeroblob(50)")
+    refused = []
+    for number in range(100):
+        try:
+            used(process, f"account-{number}")
+        except StoreError as error:
+            refused.append(str(error))
+
+    assert process.engine.ledger.demoted_count == len(refused) > 50
+    assert all(re.search(r"quotad.db: account 'account-\d+' cannot be read: journal row", text) for text in refused)
 
 
 # ---- Interval ----

@@ -119,6 +119,10 @@ class EngineCollector(Collector):
             value=self._engine.capacity_micro / MICRO,
         )  # fmt: skip
         yield GaugeMetricFamily("quotad_accounts", "Accounts that exist.", value=self._engine.accounts_count)
+        yield GaugeMetricFamily(
+            "quotad_accounts_demoted", "Accounts that only the store has whole, until somebody asks for them.",
+            value=self._engine.ledger.demoted_count,
+        )  # fmt: skip
         catalogs = GaugeMetricFamily(
             "quotad_catalog_info", "Catalogs that decide, by name and version; always 1.", labels=["name", "version"]
         )

@@ -28,7 +28,7 @@ from quota.server.quota_service import QuotaService
 from quota.server.rpc import service_handler
 from quota.server.state import keep_catalogs, open_store
 from quota.settings import Settings
-from quota.store import Durability, Store, StoreFailed
+from quota.store import Store, StoreFailed
 from quota.types import Bounds
 from quota.v1 import admin_pb2, quota_pb2
 
@@ -67,7 +67,7 @@ class Server:
         self.engine = _build_engine(settings, (*shipped, *files.values()), self._clock, (*shipped, *files))
         self._health = health.HealthServicer()
         self._ready = threading.Event()
-        self._store = None if settings.ephemeral else self._open_store((*shipped, *files))
+        self._store = self._open_store((*shipped, *files))
         self._registry = build_registry(self.engine, self._clock, self._store)
         timer = RpcTimer(self._registry)
         quota_service = QuotaService(self.engine, batch_items_max=settings.batch_items_max, store=self._store)
@@ -126,16 +126,13 @@ class Server:
             store, self._store = self._store, None
             store.close()
 
-    def _open_store(self, catalogs: Collection[str]) -> Store:
+    def _open_store(self, catalogs: Collection[str]) -> Store | None:
         settings = self._settings
-        return open_store(
-            Path(settings.data),
-            Durability.parse(settings.durability),
-            self.engine,
-            self._clock,
-            accept_clock=settings.accept_clock,
-            taken=catalogs,
-        )
+        if not settings.ephemeral:
+            return open_store(settings, self.engine, self._clock, taken=catalogs)
+        if settings.accounts_in_memory_max:
+            raise InvalidArgument("accounts_in_memory_max", settings.accounts_in_memory_max, "0 where no store is kept")
+        return None
 
     def _start_store(self, store: Store) -> None:
         keep_catalogs(store, self.engine)

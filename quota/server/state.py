@@ -10,6 +10,7 @@ from typing import Final
 from quota.clock import STEP_NS, Clock
 from quota.engine import Engine
 from quota.errors import CatalogError, StoreError
+from quota.settings import Settings
 from quota.store import Durability, Store
 from quota.types import CatalogVersion
 
@@ -18,20 +19,22 @@ GAP_US_MAX: Final = 3_600_000_000
 logger = logging.getLogger(__name__)
 
 
-def open_store(
-    directory: Path, durability: Durability, engine: Engine, clock: Clock, *, accept_clock: bool, taken: Collection[str]
-) -> Store:
+def open_store(settings: Settings, engine: Engine, clock: Clock, *, taken: Collection[str]) -> Store:
     """Open the store and put all it holds in force. `taken` are the catalogs that come from files.
 
     Raises StoreError, which says what to do: in use, damaged, of a newer format, or of a time yet to come.
     """
-    store = Store.open(directory, durability=durability)
+    store = Store.open(
+        Path(settings.data),
+        durability=Durability.parse(settings.durability),
+        in_memory_max=settings.accounts_in_memory_max,
+    )
     try:
         _load_catalogs(store, engine, taken)
         store.restore(engine.ledger)
         if store.kept.capacity_micro is not None:
             engine.ledger.set_capacity(store.kept.capacity_micro)
-        _take_time(store, clock, accept_clock=accept_clock)
+        _take_time(store, clock, accept_clock=settings.accept_clock)
     except BaseException:
         store.close()
         raise

@@ -14,6 +14,7 @@ from zlib import crc32
 
 from quota.errors import StoreError
 from quota.store.format import PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
+from quota.store.shelf import Shelf
 
 FOLD_BYTES = 16_777_216
 JOURNAL_BYTES_MAX = 134_217_728
@@ -24,8 +25,9 @@ REST: Final = 9  # times as long as a piece took, before the next one
 class Folder:
     """Folds in the writing thread. `journal_bytes` is what lies in the journal at start."""
 
-    def __init__(self, database: sqlite3.Connection, journal_bytes: int) -> None:
+    def __init__(self, database: sqlite3.Connection, journal_bytes: int, shelf: Shelf | None = None) -> None:
         self._database = database
+        self._shelf = shelf
         self._next_at = 0.0
         self.journal_bytes = journal_bytes
         self.folded_bytes_count = 0
@@ -68,6 +70,8 @@ class Folder:
         self._database.execute(PUT_META, checked("folded", str(seq)))
         self._database.execute(PUT_META, checked("time_us", str(at_us)))
         self._database.execute("COMMIT")
+        if self._shelf is not None:
+            self._shelf.folded(accounts, seq)
         self.journal_bytes -= size
         self.folded_bytes_count += size
         ended = time.monotonic()

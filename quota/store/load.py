@@ -13,6 +13,7 @@ from zlib import crc32
 
 from quota.errors import CorruptRecord, StoreError
 from quota.store.format import FORMAT, checksum, pack
+from quota.store.shelf import Shelf
 
 BATCH_BYTES: Final = 1_048_576  # handed to the ledger at once
 PROGRESS_SECONDS: Final = 2.0
@@ -25,6 +26,9 @@ class Restoring(Protocol):
     """The ledger, as far as it takes accounts in."""
 
     def restore(self, packed: bytes) -> int: ...
+    @property
+    def in_memory_count(self) -> int: ...
+    def demote(self, count: int, now: int) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +82,26 @@ def read_kept(database: sqlite3.Connection, file: Path) -> Kept:
     return Kept(time_us, capacity_micro, folded, max(folded, sequence), journal_bytes, audit_sequence, catalogs)
 
 
-def restore(database: sqlite3.Connection, file: Path, kept: Kept, ledger: Restoring) -> int:
+def restore(
+    database: sqlite3.Connection, file: Path, kept: Kept, ledger: Restoring, shelf: Shelf | None, in_memory_max: int
+) -> int:
     """Put every account of the snapshot and then of the journal into the ledger; how many entries there were.
 
+    With a shelf no more than about `in_memory_max` accounts stay in memory.
     Raises StoreError naming file, table, and row or account.
     """
     count = 0
     began = told_at = time.monotonic()
-    for place, packed in _batches(database, file, kept):
+    for sequence, packed in _batches(database, file, kept):
+        place = f"journal row {sequence}" if sequence else "snapshot"
         try:
             count += ledger.restore(packed)
         except CorruptRecord as error:
             raise StoreError(f"{file}: {place}: {error}; {REPAIR}") from error
+        if shelf is not None:
+            if sequence:
+                shelf.wrote(sequence, packed)
+            ledger.demote(max(0, ledger.in_memory_count - in_memory_max), kept.time_us)
         now = time.monotonic()
         if now - told_at >= PROGRESS_SECONDS:
             told_at = now
@@ -100,8 +112,8 @@ def restore(database: sqlite3.Connection, file: Path, kept: Kept, ledger: Restor
     return count
 
 
-def _batches(database: sqlite3.Connection, file: Path, kept: Kept) -> Iterator[tuple[str, bytes]]:
-    """Yield packed accounts, each with its place in the file; a later one replaces an earlier one."""
+def _batches(database: sqlite3.Connection, file: Path, kept: Kept) -> Iterator[tuple[int, bytes]]:
+    """Yield packed accounts, each with its journal row, 0 in the snapshot; a later one replaces an earlier one."""
     entries: list[bytes] = []
     size = 0
     for id, blob, crc in database.execute("SELECT id, blob, crc FROM snapshot"):
@@ -110,10 +122,10 @@ def _batches(database: sqlite3.Connection, file: Path, kept: Kept) -> Iterator[t
         entries.append(pack(id, blob))
         size += len(entries[-1])
         if size >= BATCH_BYTES:
-            yield "snapshot", b"".join(entries)
+            yield 0, b"".join(entries)
             entries.clear()
             size = 0
-    yield "snapshot", b"".join(entries)
+    yield 0, b"".join(entries)
     expected = kept.folded
     for seq, at_us, packed, crc in database.execute("SELECT seq, at_us, packed, crc FROM journal ORDER BY seq"):
         expected += 1
@@ -121,7 +133,7 @@ def _batches(database: sqlite3.Connection, file: Path, kept: Kept) -> Iterator[t
             raise StoreError(f"{file}: journal row {expected} is missing; {REPAIR}")
         if not isinstance(packed, bytes) or crc != crc32(packed, checksum(seq, at_us)):
             raise _changed(file, "journal", seq)
-        yield f"journal row {seq}", packed
+        yield seq, packed
 
 
 def _rows(database: sqlite3.Connection, file: Path, table: str, order: str) -> list[tuple[object, ...]]:

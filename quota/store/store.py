@@ -24,6 +24,7 @@ from quota.store.fold import Folder
 from quota.store.format import ADD_AUDIT, FILE, FORMAT, PAGE_BYTES, PUT_CATALOG, PUT_META, SCHEMA, checked
 from quota.store.load import REPAIR, Kept, Restoring, read_kept, restore
 from quota.store.lock import DirectoryLock
+from quota.store.shelf import Shelf
 from quota.store.wal import check_log
 from quota.store.writer import Changes, Writer
 
@@ -36,13 +37,20 @@ class Tracked(Changes, Restoring, Protocol):
     """The ledger, as far as the store knows it."""
 
     def track(self) -> None: ...
+    def recall_by(self, fetch: Callable[[bytes], bytes]) -> None: ...
 
 
 class Store:
     """What is in force survives this process. Made by `open`; every method may be called from any thread."""
 
     def __init__(
-        self, directory: Path, lock: DirectoryLock, database: sqlite3.Connection, kept: Kept, durability: Durability
+        self,
+        directory: Path,
+        lock: DirectoryLock,
+        database: sqlite3.Connection,
+        kept: Kept,
+        durability: Durability,
+        in_memory_max: int,
     ) -> None:
         self.directory = directory
         self.file = directory / FILE
@@ -55,12 +63,15 @@ class Store:
         self._auditing = threading.Lock()  # numbers and notes in one order
         self._audit_sequence = kept.audit_sequence
         self._now_us: Callable[[], int] = lambda: 0
-        self.folder = Folder(database, kept.journal_bytes)
+        self._in_memory_max = in_memory_max
+        self._shelf = Shelf(self.file) if in_memory_max else None
+        self.folder = Folder(database, kept.journal_bytes, self._shelf)
 
     @classmethod
-    def open(cls, directory: Path, *, durability: Durability = STRICT) -> Store:
+    def open(cls, directory: Path, *, durability: Durability = STRICT, in_memory_max: int = 0) -> Store:
         """Lock the directory and check the file; both are made if absent.
 
+        `in_memory_max` is about how many accounts stay in memory; the others are read again when asked for. 0: all.
         Raises StoreError, which names directory, process, file or row: in use, damaged, or of a newer format.
         """
         try:
@@ -76,14 +87,16 @@ class Store:
         except BaseException:
             lock.close()
             raise
-        return cls(directory, lock, database, kept, durability)
+        return cls(directory, lock, database, kept, durability, in_memory_max)
 
     # ---- Start and end ----
 
-    def restore(self, ledger: Restoring) -> int:
+    def restore(self, ledger: Tracked) -> int:
         """Put every account into the ledger, whose catalogs are loaded; how many records were read. Raises StoreError."""
         try:
-            return restore(self._database, self.file, self.kept, ledger)
+            if self._shelf is not None:
+                ledger.recall_by(self._shelf.fetch)
+            return restore(self._database, self.file, self.kept, ledger, self._shelf, self._in_memory_max)
         except sqlite3.Error as error:
             raise StoreError(f"{self.file}: {error}") from error
 
@@ -108,6 +121,8 @@ class Store:
             now_us,
             self.durability,
             self.kept.sequence,
+            self._shelf,
+            self._in_memory_max,
             on_failure,
             observe_commit,
         )
@@ -120,6 +135,8 @@ class Store:
         """
         if self._writer is not None:
             self._writer.close()
+        if self._shelf is not None:
+            self._shelf.close()
         self._database.close()
         self._lock.close()
 

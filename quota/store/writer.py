@@ -22,10 +22,12 @@ from quota.errors import StoreError, Unavailable
 from quota.store.durability import Durability
 from quota.store.fold import Folder
 from quota.store.format import ADD_JOURNAL, PUT_META, checked, checksum
+from quota.store.shelf import Shelf
 
 ROW_BYTES_MAX: Final = 65_536  # of one packed row: a fold takes whole rows, and holds up a commit so long
 FLUSH_BYTES_MAX: Final = 4_194_304  # of one transaction: what is left comes with the next
 WAIT_SECONDS_MAX: Final = 30.0
+DEMOTE_SECONDS: Final = 0.1  # from one look for accounts to demote to the next
 KEEP_TIME_SECONDS: Final = 600.0  # without a change, the time is noted so often
 
 Note = tuple[str, tuple[object, ...]]
@@ -43,7 +45,10 @@ class Changes(Protocol):
     def ticket(self) -> int: ...
     @property
     def capacity_micro(self) -> int: ...
+    @property
+    def in_memory_count(self) -> int: ...
     def take(self, bytes_max: int) -> tuple[bytes, int]: ...
+    def demote(self, count: int, now: int) -> int: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +72,8 @@ class Writer:
         now_us: Callable[[], int],
         durability: Durability,
         sequence: int,
+        shelf: Shelf | None,
+        in_memory_max: int,
         on_failure: Callable[[str], None],
         observe_commit: Callable[[float], None],
     ) -> None:
@@ -76,6 +83,9 @@ class Writer:
         self._now_us = now_us
         self._interval_s = durability.interval_ms / 1000
         self._sequence = sequence
+        self._shelf = shelf
+        self._in_memory_max = in_memory_max
+        self._demote_at = 0.0
         self._on_failure = on_failure
         self._observe_commit = observe_commit
         self.commits_count = 0
@@ -187,6 +197,7 @@ class Writer:
                 self._sleep()
                 if self._due():
                     self._flush()
+                    self._demote()
                 if self._folder.due(idle=not self._waiting):
                     self._folder.fold()
                 while self._folder.overfull:
@@ -290,8 +301,17 @@ class Writer:
         self._sequence += 1
         at_us = self._now_us()
         self._folder.added(len(packed))
+        if self._shelf is not None:
+            self._shelf.wrote(self._sequence, packed)
         self.written_bytes_count += len(packed)
         return self._sequence, at_us, packed, crc32(packed, checksum(self._sequence, at_us))
+
+    def _demote(self) -> None:
+        """Leave stubs of the accounts past those that memory may have. Here, since all that was taken is on disk now."""
+        if self._shelf is not None and time.monotonic() >= self._demote_at:
+            self._demote_at = time.monotonic() + DEMOTE_SECONDS
+            changes = self._changes
+            changes.demote(max(0, changes.in_memory_count - self._in_memory_max), self._now_us())
 
     def _keep_time(self) -> None:
         self._database.execute(PUT_META, checked("time_us", str(self._now_us())))
