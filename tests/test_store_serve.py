@@ -13,7 +13,7 @@ from conftest import HandTime, Running
 
 from quota.catalog import shipped
 from quota.client import admit_request
-from quota.errors import StoreError
+from quota.errors import InvalidArgument, StoreError
 from quota.server.server import Server
 from quota.settings import Settings
 from quota.v1 import admin_pb2, quota_pb2
@@ -95,6 +95,23 @@ def test_accounts_of_a_catalog_that_is_gone(serve: Serve, tmp_path: Path) -> Non
     with pytest.raises(StoreError, match=r"quotad.db: journal row \d+: .*ada.*no catalog 'own' is loaded"):
         Server(settings(tmp_path / "data"))
     serve(data=str(tmp_path / "data"), catalogs=(str(file),))
+
+
+def test_memory_is_bounded_only_with_a_store(serve: Serve, tmp_path: Path) -> None:
+    """accounts that memory has no room for are served like all others; without a store there is nowhere to put them."""
+    running = serve(data=str(tmp_path), accounts_in_memory_max=1)
+    for number in range(60):
+        running.admin.put_account(admin_pb2.Account(id=f"a{number}", plan="lite"))
+    running.server.stop()
+    again = serve(data=str(tmp_path), accounts_in_memory_max=1)
+    found = re.search(r"^quotad_accounts_demoted (\S+)$", again.get("/metrics")[1], re.MULTILINE)
+
+    assert float(found[1]) > 30
+    assert {"lite"} == {again.admin.get_account(f"a{number}").plan for number in range(60)}
+    with pytest.raises(
+        InvalidArgument, match="accounts_in_memory_max: 1 is not allowed; allowed: 0 where no store is kept"
+    ):
+        Server(Settings(ephemeral=True, accounts_in_memory_max=1))
 
 
 # ---- The clock ----
