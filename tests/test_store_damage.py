@@ -152,7 +152,7 @@ def stopped(serve: Serve, directory: Path) -> list[str]:
 def fold(file: Path) -> None:
     """Fold the journal into the snapshot, as the server does when it has grown."""
     with closing(sqlite3.connect(file, isolation_level=None)) as database:
-        folder = Folder(database, 0)
+        folder = Folder(database, 0, None)
         while database.execute("SELECT count(*) FROM journal").fetchone()[0]:
             folder.fold()
 

@@ -111,6 +111,22 @@ def test_wrong_pages_of_the_audit_log(serve: Serve, tmp_path: Path) -> None:
         )
 
 
+def test_a_failed_store_is_told_as_such(serve: Serve, tmp_path: Path, quotad: Quotad) -> None:
+    """it is the server that answers UNAVAILABLE: the command says what it said, and nothing was changed."""
+    running = serve(data=str(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "quotad.db")) as database:
+        database.execute("DROP TABLE audit")
+    first = quotad("capacity", "set", "0.5", server=running)
+    second = quotad("capacity", "set", "0.25", server=running)
+
+    for status, out, err in (first, second):
+        assert (1, "") == (status, out)
+        assert err.startswith("quotad: UNAVAILABLE: the store has failed")
+    assert 500_000 == running.admin.get_capacity().factor_micro
+    with pytest.raises(StoreError):
+        running.server.stop()
+
+
 # ---- Backup and restore ----------------------------------------------------------------------------------------------
 
 

@@ -75,7 +75,7 @@ def _fail(text: str) -> int:
 
 def _rpc_text(error: grpc.RpcError, parsed: argparse.Namespace) -> str:
     address = parsed.address
-    if error.code() == grpc.StatusCode.UNAVAILABLE:
+    if error.code() == grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or ""):
         return f"no server answers at {address}; {parsed.address_from} say where it is, `quotad serve` starts one"
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"the server at {address} did not answer in time"
