@@ -52,8 +52,8 @@ from side cimport (
 )
 from siphash cimport siphash
 from table cimport (
-    CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init, table_prefetch,
-    table_probable, table_remove, table_t,
+    CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init,
+    table_move, table_prefetch, table_probable, table_remove, table_t,
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t

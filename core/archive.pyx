@@ -193,8 +193,10 @@ cdef class Archive(Accounts):
             while more and demoted < count:
                 pthread_mutex_lock(&self._mutex)
                 size = (<uint64_t>1) << self._table.new.bits
-                more = looked < 2 * size and self._table.old.bits == 0      # once round to see who is asked for, once more to demote
-                if more:
+                more = looked < 2 * size        # once round to see who is asked for, once more to demote
+                if self._table.old.bits:        # left half moved by the last inserts
+                    table_move(&self._table)
+                elif more:
                     gone = demote_chunk(&self._table.new.at[self._hand & (size - 1)], now, &self._spares)
                     demoted += gone
                     self._demoted += gone

@@ -148,3 +148,14 @@ def test_unknown_accounts_cost_no_look_into_the_store():
     shelf.put_away(START_MS)
     assert "ACCOUNT_UNKNOWN" == admit(engine, "nobody", 0).verdict.name
     assert 0 == shelf.fetched
+
+
+@pytest.mark.parametrize("count", [90, 1500, 3000])
+def test_a_table_that_stopped_growing_half_way_demotes_all_the_same(count):
+    """Inserts move an old table over; when none come any more, demotion does it."""
+    engine, shelf = shelved()
+    for i in range(count):
+        engine.put_account(f"b{i}", plan="only", subscribed_at_ms=START_MS)
+
+    assert engine.accounts_count == shelf.put_away(START_MS)
+    engine.ledger.check()

@@ -157,5 +157,7 @@ def test_durability_as_it_is_written(text: str, read: str) -> None:
 @pytest.mark.parametrize("text", ["", "lax", "interval", "interval:0ms", "interval:60001ms", "interval:5s"])
 def test_durability_that_is_none(text: str) -> None:
     """anything else is refused, with what is allowed."""
-    with pytest.raises(SettingsError, match=r"--durability: .* is not allowed; allowed: strict, or interval:Nms with N"):
+    with pytest.raises(
+        SettingsError, match=r"--durability: .* is not allowed; allowed: strict, or interval:Nms with N"
+    ):
         load({"durability": text}, {})

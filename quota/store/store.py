@@ -30,6 +30,7 @@ from quota.store.writer import Changes, Writer
 
 CACHE_KIB: Final = 16_384  # the inner pages of a snapshot of millions, so that a fold reads few
 LOG_BYTES_MAX: Final = 67_108_864  # what is left of the write-ahead log after a long backup let it grow
+READ_BYTES: Final = 4_194_304
 STRICT: Final = Durability()
 
 
@@ -194,6 +195,7 @@ def _open(directory: Path) -> tuple[sqlite3.Connection, Kept]:
             raise StoreError(f"{file}: is gone, but its write-ahead log {log.name} is there: put it back")
         create(directory)
     check_log(log)
+    _read_through(file)
     database = connect(file)
     try:
         kept = read_kept(database, file)
@@ -205,6 +207,16 @@ def _open(directory: Path) -> tuple[sqlite3.Connection, Kept]:
     except BaseException:
         database.close()
         raise
+
+
+def _read_through(file: Path) -> None:
+    """Have the whole file in the page cache: the check of its structure reads it all, but from here to there."""
+    try:
+        with file.open("rb", buffering=0) as stream:
+            while stream.read(READ_BYTES):
+                pass
+    except OSError as error:
+        raise StoreError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _is_of_the_disk(error: Exception) -> bool:

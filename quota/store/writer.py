@@ -27,6 +27,7 @@ from quota.store.shelf import Shelf
 ROW_BYTES_MAX: Final = 65_536  # of one packed row: a fold takes whole rows, and holds up a commit so long
 FLUSH_BYTES_MAX: Final = 4_194_304  # of one transaction: what is left comes with the next
 WAIT_SECONDS_MAX: Final = 30.0
+IDLE_SECONDS: Final = 0.01  # without anybody waiting; after every commit nobody does for a moment
 DEMOTE_SECONDS: Final = 0.1  # from one look for accounts to demote to the next
 KEEP_TIME_SECONDS: Final = 600.0  # without a change, the time is noted so often
 
@@ -107,6 +108,7 @@ class Writer:
 
         self._capacity_micro = changes.capacity_micro  # as written
         self._time_kept_at = time.monotonic()
+        self._let_go_at = 0.0
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:
@@ -198,7 +200,7 @@ class Writer:
                 if self._due():
                     self._flush()
                     self._demote()
-                if self._folder.due(idle=not self._waiting):
+                if self._folder.due(idle=self._idle_in() <= 0):
                     self._folder.fold()
                 while self._folder.overfull:
                     self._folder.fold()
@@ -229,8 +231,14 @@ class Writer:
         if self._unwritten_since is not None:
             return self._flush_at() - time.monotonic()
         if self._folder.due(idle=True):
-            return 0
+            return max(0.0, self._idle_in())
         return max(0.0, self._time_kept_at + KEEP_TIME_SECONDS - time.monotonic())
+
+    def _idle_in(self) -> float:
+        """Seconds until nobody has waited for so long that the time is free for folding; 0 or less: it is."""
+        if self._waiting:
+            return IDLE_SECONDS
+        return self._let_go_at + IDLE_SECONDS - time.monotonic()
 
     def _flush_at(self) -> float:
         # Half the time for gathering, so that the other half is left for the disk before an answer has to wait.
@@ -328,6 +336,7 @@ class Writer:
                 self._waiting = []
             else:
                 self._waiting = [it for it in waiting if it.ticket > ticket or it.noted > noted]
+        self._let_go_at = time.monotonic()
         for it in done:
             it.lock.release()
 
