@@ -38,7 +38,7 @@ from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
 from prompt cimport prompt_hash, prompt_t
 from record cimport (
-    CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
+    CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
     record_new, record_override, record_remake, record_slot, record_slots, record_stub, record_t,
 )
 from rules cimport (
@@ -57,7 +57,7 @@ from table cimport (
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
-from zone cimport schedule_t, span_t, zone_local, zone_t
+from zone cimport DAY_US, schedule_t, span_t, zone_local, zone_t
 
 import threading
 

@@ -204,3 +204,38 @@ cdef class Archive(Accounts):
                     looked += 1
                 pthread_mutex_unlock(&self._mutex)
         return demoted
+
+    # ---- Tombstones ----
+
+    def drop_tombstones(self, int64_t now):
+        """Forget deleted accounts whose longest window has ended; how many."""
+        cdef uint64_t i = 0, size = 1, dropped = 0
+        with nogil:
+            while i < size:
+                pthread_mutex_lock(&self._mutex)
+                size = (<uint64_t>1) << self._table.new.bits
+                if self._table.old.bits:        # tombstones may stand in either
+                    table_move(&self._table)
+                else:
+                    dropped += self.drop_in(&self._table.new.at[i], now)
+                    i += 1
+                pthread_mutex_unlock(&self._mutex)
+        return dropped
+
+    @cython.final
+    cdef uint64_t drop_in(self, chunk_t* chunk, int64_t now) noexcept nogil:
+        cdef record_t* record
+        cdef uint64_t count = 0
+        cdef int slot
+        for slot in range(CHUNK_RECORDS):
+            record = chunk.records[slot]
+            if chunk.tags[slot] == 0 or not record.flags & DELETED or now - record.seen_at < WINDOW_DAYS_MAX * DAY_US:
+                continue
+            if not track_purge_reserve(&self._track):
+                break
+            self._deleted -= 1
+            self._demoted -= record.flags & DEMOTED != 0
+            table_remove(&self._table, &chunk.records[slot])
+            track_purge(&self._track, record)
+            count += 1
+        return count

@@ -141,6 +141,22 @@ def test_a_deleted_account_is_found_again_if_it_is_put():
     assert ["-ada", "ada"] == ids_of(engine.ledger.take(1 << 20)[0])
 
 
+def test_tombstones_are_dropped_when_no_window_of_theirs_runs_any_more():
+    """A year and a day after the deletion nothing is left, and the store is told."""
+    engine = tracked()
+    for i in range(40):
+        engine.put_account(f"a{i}", plan="only", subscribed_at_ms=START_MS)
+        engine.delete_account(f"a{i}", now_ms=START_MS + i * 1000)
+    engine.ledger.take(1 << 20)
+    day_us = 86_400_000_000
+    assert 0 == engine.ledger.drop_tombstones(START_MS * 1000 + 366 * day_us)
+    assert 20 == engine.ledger.drop_tombstones((START_MS + 19_000) * 1000 + 367 * day_us)
+    engine.ledger.check()
+    assert sorted(f"-a{i}" for i in range(20)) == sorted(ids_of(engine.ledger.take(1 << 20)[0]))
+    assert 20 == engine.ledger.drop_tombstones(START_MS * 1000 + 400 * day_us)
+    assert 1 == engine.accounts_count
+
+
 @pytest.mark.parametrize("cut", [1, 2, 5, 9, 40])
 def test_damaged_rows_are_noticed(cut):
     """A row that ends early puts what is whole and says where it broke."""

@@ -29,6 +29,7 @@ FLUSH_BYTES_MAX: Final = 4_194_304  # of one transaction: what is left comes wit
 WAIT_SECONDS_MAX: Final = 30.0
 IDLE_SECONDS: Final = 0.01  # without anybody waiting; after every commit nobody does for a moment
 DEMOTE_SECONDS: Final = 0.1  # from one look for accounts to demote to the next
+TOMBSTONE_SECONDS: Final = 3600.0  # from one look for tombstones to drop to the next
 KEEP_TIME_SECONDS: Final = 600.0  # without a change, the time is noted so often
 
 Note = tuple[str, tuple[object, ...]]
@@ -50,6 +51,7 @@ class Changes(Protocol):
     def in_memory_count(self) -> int: ...
     def take(self, bytes_max: int) -> tuple[bytes, int]: ...
     def demote(self, count: int, now: int) -> int: ...
+    def drop_tombstones(self, now: int) -> int: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +111,7 @@ class Writer:
         self._capacity_micro = changes.capacity_micro  # as written
         self._time_kept_at = time.monotonic()
         self._let_go_at = 0.0
+        self._tombstones_at = time.monotonic() + TOMBSTONE_SECONDS
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:
@@ -200,6 +203,7 @@ class Writer:
                 if self._due():
                     self._flush()
                     self._demote()
+                    self._drop_tombstones()
                 if self._folder.due(idle=self._idle_in() <= 0):
                     self._folder.fold()
                 while self._folder.overfull:
@@ -209,6 +213,11 @@ class Writer:
             self._keep_time()
         except BaseException as error:  # whatever it is, nothing is written any more
             self._fail(error)
+
+    def _drop_tombstones(self) -> None:
+        if time.monotonic() >= self._tombstones_at:
+            self._changes.drop_tombstones(self._now_us())
+            self._tombstones_at = time.monotonic() + TOMBSTONE_SECONDS
 
     def _sleep(self) -> None:
         """Sleep until somebody waits, a change is old enough to be written, or there is something to do beside."""
