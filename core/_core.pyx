@@ -39,7 +39,7 @@ from names cimport name_hash, name_of, name_t, names_add, names_free, names_init
 from prompt cimport prompt_hash, prompt_t
 from record cimport (
     CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
-    record_new, record_override, record_remake, record_slot, record_slots, record_stub, record_t,
+    record_new, record_override, record_remake, record_seen, record_slot, record_slots, record_stub, record_t,
 )
 from rules cimport (
     CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, concurrency_t, in_flight_t, limit_t,

@@ -2,13 +2,13 @@
 """Adjust: give back or take by hand what no request accounts for. Limits do not refuse it; buckets, which are about pace, give nothing back."""
 from libc.stdint cimport int64_t, uint16_t
 
-from amounts cimport MICRO
 from answer cimport DECIDED, NO_MEMORY, limit_state, state_t
+from ask cimport limit_own
 from change cimport change_charge, change_t, changes_reserve
 from charge cimport terms_t
-from record cimport record_log, record_slot, record_t
+from record cimport record_log, record_seen, record_slot, record_t
 from rules cimport LIMITS_MAX, limit_t, plan_t, rules_plan
-from side cimport override_t, side_override, side_pass, side_t
+from side cimport side_pass
 from window cimport BUCKET, seen_t, slot_t, window_give_back, window_t
 
 cdef struct adjusted_t:
@@ -17,20 +17,12 @@ cdef struct adjusted_t:
     state_t states[LIMITS_MAX]      # after it
 
 
-cdef inline window_t window_own(const limit_t* limit, const side_t* side) noexcept nogil:
-    """The limit's window, with the account's own limit if it has one."""
-    cdef window_t window = limit.window
-    cdef const override_t* own = side_override(side, limit.rule) if side != NULL else NULL
-    if own != NULL:
-        window.limit = own.limit * MICRO
-    return window
-
-
 cdef inline state_t account_limit_state(const limit_t* limit, const record_t* record, const seen_t* seen) noexcept nogil:
     """How the account stands under a limit of its plan."""
-    cdef window_t window = window_own(limit, record.side)
+    cdef window_t own
+    cdef const window_t* window = &own if limit_own(limit, record.side, &own) else &limit.window
     cdef slot_t* slot = record_slot(record, limit.key)
-    return limit_state(limit, &window, seen, slot, record_log(record, slot) if slot != NULL else NULL)
+    return limit_state(limit, window, seen, slot, record_log(record, slot) if slot != NULL else NULL)
 
 
 cdef inline int adjust(
@@ -41,12 +33,9 @@ cdef inline int adjust(
     cdef const limit_t* of[LIMITS_MAX]
     cdef const plan_t* plan = rules_plan(terms.rules, where[0].plan)
     cdef const limit_t* limit
-    cdef seen_t seen
+    cdef seen_t seen = record_seen(where[0], &terms.rules.zone, now)
     cdef slot_t* slot
     cdef int i, count = 0
-    seen.zone = &terms.rules.zone
-    seen.now = max(now, where[0].seen_at)
-    seen.subscribed_at = where[0].subscribed_at
     for i in range(plan.limit_count):
         limit = &plan.limits[i]
         if terms.rules.pool_labels[limit.pool] != pool and limit.rule != rule:

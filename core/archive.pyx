@@ -47,7 +47,10 @@ cdef class Archive(Accounts):
         cdef uint64_t size = 0
         where = self.lock_find(id, False)
         if where != NULL:
-            at = encode_record(where[0], self._catalogs, tag, &size)
+            size = blob_size(where[0], self._catalogs)
+            at = <uint8_t*>malloc(size)
+            if at != NULL:
+                blob_write(at, where[0], self._catalogs, tag)
         pthread_mutex_unlock(&self._mutex)
         if where == NULL:
             return None

@@ -122,7 +122,6 @@ cdef struct ask_t:
     int64_t costs[DRAWS_MAX]
     int touched_count
     touched_t touched[LIMITS_MAX]
-    int own_count
     window_t own[OVERRIDES_MAX]     # windows with limits of the account's own
 
 # ---- Names ----
@@ -339,18 +338,23 @@ cdef inline void ask_touch_request(ask_t* self, const record_t* record, request_
     ask_touch(self, record, request.resolved.limits)
 
 
+cdef inline bint limit_own(const limit_t* limit, const side_t* side, window_t* own) noexcept nogil:
+    """Whether the account has a limit of its own in place of this one; `own` is then the window with it."""
+    cdef const override_t* found = side_override(side, limit.rule)
+    if found == NULL:
+        return False
+    own[0] = limit.window
+    own.limit = found.limit * MICRO
+    return True
+
+
 cdef inline void ask_override(ask_t* self) noexcept nogil:
     """Put the account's own limits in place of the plan's."""
-    cdef const override_t* own
-    cdef int j
-    self.own_count = 0
+    cdef int j, count = 0
     for j in range(self.touched_count):
-        own = side_override(self.side, self.touched[j].limit.rule)
-        if own != NULL:
-            self.own[self.own_count] = self.touched[j].window[0]
-            self.own[self.own_count].limit = own.limit * MICRO
-            self.touched[j].window = &self.own[self.own_count]
-            self.own_count += 1
+        if limit_own(self.touched[j].limit, self.side, &self.own[count]):
+            self.touched[j].window = &self.own[count]
+            count += 1
 
 
 cdef inline void ask_find(ask_t* self, const record_t* record) noexcept nogil:

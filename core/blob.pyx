@@ -4,22 +4,22 @@ cdef enum:
     PARTS_MAX = 255                 # of an admission, of each kind
 
 
-cdef uint8_t* encode_record(const record_t* record, Catalogs catalogs, uint64_t tag, uint64_t* size) noexcept nogil:
-    """A record as a blob, the caller's to free; NULL without memory. With the mutex held: the side is shared."""
+cdef uint64_t blob_size(const record_t* record, Catalogs catalogs) noexcept nogil:
+    """Bytes that a record takes as a blob. With the mutex held."""
+    cdef writer_t counted
+    counted.at, counted.size = NULL, 0
+    write_record(&counted, record, catalogs.in_force[record.catalog].name, catalogs.labels.at, catalogs.versions, 0)
+    return counted.size + 8
+
+
+cdef void blob_write(uint8_t* at, const record_t* record, Catalogs catalogs, uint64_t tag) noexcept nogil:
+    """Write a record's blob, of blob_size. With the mutex held since that was asked."""
     cdef writer_t writer
     cdef uint64_t checksum
-    cdef name_t catalog = catalogs.in_force[record.catalog].name
-    writer.at, writer.size = NULL, 0
-    write_record(&writer, record, catalog, catalogs.labels.at, catalogs.versions, tag)
-    writer.at = <uint8_t*>malloc(writer.size + 8)
-    if writer.at == NULL:
-        return NULL
-    writer.size = 0
-    write_record(&writer, record, catalog, catalogs.labels.at, catalogs.versions, tag)
-    checksum = blob_checksum(record_id(record), record.id_size, writer.at, writer.size)
+    writer.at, writer.size = at, 0
+    write_record(&writer, record, catalogs.in_force[record.catalog].name, catalogs.labels.at, catalogs.versions, tag)
+    checksum = blob_checksum(record_id(record), record.id_size, at, writer.size)
     write_bytes(&writer, &checksum, 8)
-    size[0] = writer.size
-    return writer.at
 
 
 cdef name_t read_name(reader_t* reader) noexcept:

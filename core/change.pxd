@@ -1,11 +1,10 @@
 # cython: cdivision=True
 """Changes: what is charged or given back outside of a decision, by settlements and by hand. Limits do not refuse them."""
 from libc.stdint cimport int64_t, uint16_t, uint32_t
-from libc.stdlib cimport free
 
 from rules cimport LIMITS_MAX, limit_t, plan_limit, plan_t, rules_t
-from record cimport need_t, record_log, record_remake, record_slot, record_t
-from window cimport SLIDING, seen_t, slot_t, sliding_room, window_charge, window_t
+from record cimport need_note, need_t, record_grow, record_log, record_slot, record_t
+from window cimport seen_t, slot_t, window_charge, window_t
 from zone cimport zone_t
 
 cdef struct change_t:               # of one slot
@@ -32,29 +31,14 @@ cdef inline void change_place(
 cdef inline bint changes_reserve(record_t** where, const change_t* changes, int count, seen_t seen) noexcept nogil:
     """See to a slot for every charge, and room in its log; false without memory. At most LIMITS_MAX of them charge."""
     cdef need_t needs[LIMITS_MAX]
-    cdef slot_t* slot
-    cdef record_t* remade
     cdef int i, needed = 0
     cdef bint grows = False
     for i in range(count):
-        if changes[i].micro <= 0:
-            continue
-        slot = record_slot(where[0], changes[i].key)
-        seen.zone = changes[i].zone
-        needs[needed].key = changes[i].key
-        needs[needed].room = 0
-        if changes[i].window.kind == SLIDING:
-            needs[needed].room = 1 if slot == NULL else sliding_room(changes[i].window, &seen, slot, record_log(where[0], slot))
-        grows = grows or slot == NULL or needs[needed].room > slot.room
-        needed += 1
-    if not grows:
-        return True
-    remade = record_remake(where[0], needs, needed, seen.now)
-    if remade == NULL:
-        return False
-    free(where[0])
-    where[0] = remade
-    return True
+        if changes[i].micro > 0:
+            seen.zone = changes[i].zone
+            grows = need_note(&needs[needed], where[0], changes[i].window, changes[i].key, &seen) or grows
+            needed += 1
+    return not grows or record_grow(where, needs, needed, seen.now)
 
 
 cdef inline void change_charge(const change_t* self, record_t* record, seen_t seen) noexcept nogil:

@@ -5,7 +5,6 @@ Nothing is charged before everything that needs memory has it: slots and log ent
 the first charge on nothing can fail.
 """
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
-from libc.stdlib cimport free
 
 from admission cimport (
     CALL, FOLDED, HELD, JOINED, OWN, PROMPTED, admission_drawn, admission_moved, admission_new, admission_release, admission_t, drawn_t, moved_t,
@@ -17,13 +16,13 @@ from ask cimport ALLOWED, ask_find, ask_t, request_t, touched_t
 from names cimport NAME_ABSENT
 from price cimport ask_pools, pool_folded, pool_own
 from prompt cimport prompt_pay, prompt_t
-from record cimport need_t, record_remake, record_t
+from record cimport need_note, need_t, record_grow, record_t
 from rules cimport LIMITS_MAX, rules_t, version_t
 from side cimport (
     bounds_t, forgotten_t, known_insert, side_begin_prompt, side_hold, side_join, side_new, side_prompt, side_reserve,
     side_reserve_prompt, side_settle_down, side_t, side_trim,
 )
-from window cimport SLIDING, sliding_room, window_charge
+from window cimport SLIDING, window_charge
 
 cdef struct terms_t:                # what decisions are made under
     const rules_t* rules
@@ -46,31 +45,18 @@ cdef inline bint ask_reserve(ask_t* ask, record_t** where) noexcept nogil:
     """See to it that every limit that will be charged has a slot, and room in its log; false without memory."""
     cdef need_t needs[LIMITS_MAX]
     cdef const touched_t* touched
-    cdef record_t* remade
     cdef int j, count = 0
     cdef bint grows = False
     for j in range(ask.touched_count):
         touched = &ask.touched[j]
-        if touched.cost == 0:
-            continue
-        needs[count].key = touched.limit.key
-        needs[count].room = 0
-        if touched.window.kind == SLIDING:
-            if touched.slot == NULL:
-                needs[count].room = 1
-            elif touched.slot.count == touched.slot.room:
-                needs[count].room = sliding_room(touched.window, &ask.seen, touched.slot, touched.log)
-                grows = grows or needs[count].room > touched.slot.room
-        grows = grows or touched.slot == NULL
-        count += 1
+        if touched.cost:
+            grows = need_note(&needs[count], where[0], touched.window, touched.limit.key, &ask.seen) or grows
+            count += 1
     if not grows:
         return True
-    remade = record_remake(where[0], needs, count, ask.seen.now)
-    if remade == NULL:
+    if not record_grow(where, needs, count, ask.seen.now):
         return False
-    free(where[0])
-    where[0] = remade
-    ask_find(ask, remade)
+    ask_find(ask, where[0])
     return True
 
 

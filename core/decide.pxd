@@ -24,7 +24,7 @@ from ask cimport (
 from charge cimport ask_charge, terms_t, touched_fits
 from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t, in_flight_touches
 from price cimport price_draws, price_limits
-from record cimport record_t
+from record cimport record_seen, record_t
 from rules cimport limit_t, rules_model_of, rules_plan
 from side cimport side_find, side_holds_open
 from wait cimport wait_search, wait_t
@@ -182,9 +182,7 @@ cdef inline void ask_begin(ask_t* ask, const terms_t* terms, const record_t* rec
     ask.prompt = NULL
     ask.plan = rules_plan(terms.rules, record.plan)
     ask.plan_index = <int>(ask.plan - terms.rules.plans)
-    ask.seen.zone = &terms.rules.zone
-    ask.seen.now = max(now, record.seen_at)
-    ask.seen.subscribed_at = record.subscribed_at
+    ask.seen = record_seen(record, &terms.rules.zone, now)
 
 
 cdef inline int decide(

@@ -97,6 +97,17 @@ cdef class Decider(Archive):
         return DECIDED
 
     @cython.final
+    cdef int run_recalled(self, request_t* request, int64_t now, answer_t* answer, int* catalog) except -1:
+        """The same for an account that was demoted: recalled first, as often as it takes."""
+        cdef int outcome = NOT_HERE
+        while outcome == NOT_HERE:
+            self.recall(request.account.at[:request.account.size])
+            pthread_mutex_lock(&self._mutex)
+            outcome = self.run(request, now, answer, catalog)
+            pthread_mutex_unlock(&self._mutex)
+        return outcome
+
+    @cython.final
     cdef Decision blank(self, Request request, int64_t now):
         """A decision to be filled in."""
         cdef Decision decision = Decision.__new__(Decision)
@@ -149,11 +160,8 @@ cdef class Decider(Archive):
         pthread_mutex_lock(&self._mutex)
         outcome = self.run(&request.c, now, &answer, &catalog)
         pthread_mutex_unlock(&self._mutex)
-        while outcome == NOT_HERE:
-            self.recall(request._account)
-            pthread_mutex_lock(&self._mutex)
-            outcome = self.run(&request.c, now, &answer, &catalog)
-            pthread_mutex_unlock(&self._mutex)
+        if outcome == NOT_HERE:
+            outcome = self.run_recalled(&request.c, now, &answer, &catalog)
         return self.deliver(decision, outcome, &answer, catalog)
 
     cpdef object peek(self, Request request, int64_t now):
@@ -289,10 +297,5 @@ cdef class Decider(Archive):
     cdef int verdict_of(self, request_t* request, int64_t now) except -1:
         """The verdict on a request of an account that was demoted; 0 = an error."""
         cdef answer_t answer
-        cdef int catalog, outcome = NOT_HERE
-        while outcome == NOT_HERE:
-            self.recall(request.account.at[:request.account.size])
-            pthread_mutex_lock(&self._mutex)
-            outcome = self.run(request, now, &answer, &catalog)
-            pthread_mutex_unlock(&self._mutex)
+        cdef int catalog, outcome = self.run_recalled(request, now, &answer, &catalog)
         return answer.verdict if outcome == DECIDED else 0

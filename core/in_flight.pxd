@@ -24,7 +24,7 @@ cdef struct in_flight_state_t:      # one concurrency limit as it stands
 
 
 cdef inline int64_t in_flight_limit(const concurrency_t* self, const rules_t* rules, const side_t* side, int64_t now) noexcept nogil:
-    cdef const override_t* own = side_override(side, self.rule) if side != NULL else NULL
+    cdef const override_t* own = side_override(side, self.rule)
     cdef int i
     if own != NULL:
         return own.limit

@@ -30,13 +30,14 @@ cdef inline void prompt_hash(name_t id, uint64_t* hash) noexcept nogil:
     hash[1] = siphash(2, 0, id.at, id.size)
 
 
-cdef inline bint prompt_idle(const prompt_t* self, const plan_t* plan, int64_t now) noexcept nogil:
-    return now - self.last_call_at > plan.prompt_idle
+cdef inline bint prompt_idle(const prompt_t* self, int64_t idle, int64_t now) noexcept nogil:
+    """Whether it has had no call for longer than `idle`."""
+    return now - self.last_call_at > idle
 
 
 cdef inline bint prompt_open(const prompt_t* self, const plan_t* plan, int64_t now) noexcept nogil:
     """Whether one more call may join it."""
-    return not prompt_idle(self, plan, now) and self.calls < plan.calls_per_prompt
+    return not prompt_idle(self, plan.prompt_idle, now) and self.calls < plan.calls_per_prompt
 
 
 cdef inline int64_t prompt_paid(const prompt_t* self, uint16_t pool) noexcept nogil:

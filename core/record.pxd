@@ -16,8 +16,8 @@ from libc.string cimport memcpy
 
 from log cimport ENTRIES_MIN, entry_t
 from side cimport override_t, side_free, side_new, side_set_overrides, side_t
-from window cimport BUCKET, SLIDING, slot_t
-from zone cimport DAY_US
+from window cimport BUCKET, SLIDING, seen_t, slot_t, sliding_room, window_t
+from zone cimport DAY_US, zone_t
 
 cdef enum:
     SLOTS_MAX = 4096
@@ -73,6 +73,15 @@ cdef inline slot_t* record_slot(const record_t* self, uint32_t key) noexcept nog
         if slots[i].key == key:
             return &slots[i]
     return NULL
+
+
+cdef inline seen_t record_seen(const record_t* self, const zone_t* zone, int64_t now) noexcept nogil:
+    """How the account's windows are looked at: its time is the caller's or its last change's, whichever is later."""
+    cdef seen_t seen
+    seen.zone = zone
+    seen.now = max(now, self.seen_at)
+    seen.subscribed_at = self.subscribed_at
+    return seen
 
 
 cdef inline slot_t* record_slot_after(const record_t* self, uint32_t key, int* place) noexcept nogil:
@@ -226,3 +235,27 @@ cdef inline record_t* record_stub(const record_t* self) noexcept nogil:
     stub.slot_count = stub.carried_size = 0
     stub.flags |= DEMOTED
     return stub
+
+
+# ---- Room for charges ----
+
+cdef inline bint need_note(
+    need_t* self, const record_t* record, const window_t* window, uint32_t key, const seen_t* seen
+) noexcept nogil:
+    """What a charge under this window needs to find; whether the record must grow for it."""
+    cdef const slot_t* slot = record_slot(record, key)
+    self.key = key
+    self.room = 0
+    if window.kind == SLIDING:
+        self.room = 1 if slot == NULL else sliding_room(window, seen, slot, record_log(record, slot))
+    return slot == NULL or self.room > slot.room
+
+
+cdef inline bint record_grow(record_t** where, const need_t* needs, int count, int64_t now) noexcept nogil:
+    """Remake the record with room for what is needed; false without memory."""
+    cdef record_t* remade = record_remake(where[0], needs, count, now)
+    if remade == NULL:
+        return False
+    free(where[0])
+    where[0] = remade
+    return True

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 
 from admission cimport (
     CALL, FOLDED, JOINED, LATE, OWN, PROMPTED, REFUNDED, SETTLED, TOPPED, admission_drawn, admission_id, admission_moved,
-    admission_new, admission_open, admission_release, admission_t, moved_t, spares_t,
+    admission_new, admission_open, admission_release, admission_t, drawn_t, moved_t, spares_t,
 )
 from amounts cimport amount_add, ctz, ratio_t
 from answer cimport (
@@ -22,7 +22,7 @@ from charge cimport moved_note, terms_t
 from decide cimport ask_misfit
 from names cimport NAME_ABSENT, name_t, names_get
 from price cimport ask_pools, ask_price, pool_folded, pool_own
-from record cimport record_log, record_slot, record_t
+from record cimport record_log, record_seen, record_slot, record_t
 from rules cimport LIMITS_MAX, plan_t, rules_model_of, rules_plan, rules_t, rules_tool_of
 from side cimport (
     known_insert, known_t, known_place, known_remove, side_find, side_forget_prompt, side_pass, side_reserve, side_settle_down, side_t, side_trim,
@@ -99,20 +99,19 @@ cdef inline void settling_change(settling_t* self, uint32_t key, uint16_t pool, 
     change_place(change, self.terms.rules, self.plan, self.then, self.plan_then)
 
 
-cdef inline void settling_refund(settling_t* self, int part) noexcept nogil:
-    """Give back all of one part of the charge."""
+cdef inline void settling_refund(settling_t* self, int part, const ask_t* ask) noexcept nogil:
+    """Give back all of one part of the charge, but under the limits that `ask` touches if there is one."""
+    cdef const drawn_t* drawn = admission_drawn(self.admission)
     cdef int i
     for i in range(self.admission.drawn_count):
-        if admission_drawn(self.admission)[i].part == part:
-            settling_change(
-                self, admission_drawn(self.admission)[i].key, admission_drawn(self.admission)[i].pool,
-                -admission_drawn(self.admission)[i].micro, admission_drawn(self.admission)[i].end)
+        if drawn[i].part == part and (ask == NULL or not ask_touches(ask, drawn[i].key)):
+            settling_change(self, drawn[i].key, drawn[i].pool, -drawn[i].micro, drawn[i].end)
 
 
 cdef inline void settling_leave_prompt(settling_t* self) noexcept nogil:
     """The call was none after all: what it paid for its prompt goes back, unless other calls live on it."""
     if self.admission.flags & CALL and not self.admission.flags & JOINED:
-        settling_refund(self, FOLDED)
+        settling_refund(self, FOLDED, NULL)
         self.forgets = True
 
 
@@ -195,11 +194,7 @@ cdef inline int settling_price(settling_t* self, const request_t* request, const
         micro = ask.touched[i].cost - (ask.touched[i].folded if call else 0)
         micro -= drawn_own(self.admission, ask.touched[i].limit.key, &end)
         settling_change(self, ask.touched[i].limit.key, self.then.pool_labels[ask.touched[i].limit.pool], micro, end)
-    for i in range(self.admission.drawn_count):
-        if admission_drawn(self.admission)[i].part == OWN and not ask_touches(&ask, admission_drawn(self.admission)[i].key):
-            settling_change(
-                self, admission_drawn(self.admission)[i].key, admission_drawn(self.admission)[i].pool,
-                -admission_drawn(self.admission)[i].micro, admission_drawn(self.admission)[i].end)
+    settling_refund(self, OWN, &ask)
     pools = ask_pools(&ask)
     while pools:
         i = ctz(pools)
@@ -282,14 +277,12 @@ cdef inline int settle(
     """Close the admission of the request's id. `content` is a fingerprint of outcome and draws."""
     cdef side_t* side = where[0].side
     cdef settling_t settling
-    cdef seen_t seen
+    cdef seen_t seen = record_seen(where[0], &terms.rules.zone, now)
     cdef admission_t* after
     cdef int outcome = DECIDED, i
     settled.pool_count = 0
     settled.past_draw = -1
     settled.late = False
-    seen.now = max(now, where[0].seen_at)
-    seen.subscribed_at = where[0].subscribed_at
     settling.admission = side_find(side, request.id, request.id_hash, seen.now) if side != NULL else NULL
     if settling.admission == NULL:
         return NOT_KNOWN
@@ -307,7 +300,7 @@ cdef inline int settle(
     settling.forgets = False
     settling.change_count = 0
     if cancels:
-        settling_refund(&settling, OWN)
+        settling_refund(&settling, OWN, NULL)
         settling_leave_prompt(&settling)
     elif request.draw_count:
         outcome = settling_price(&settling, request, where[0], settled)

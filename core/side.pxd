@@ -242,13 +242,8 @@ cdef inline void side_pass(side_t* self, int64_t now, spares_t* spares) noexcept
 
 cdef inline bint side_empty(side_t* self, int64_t now, spares_t* spares) noexcept nogil:
     """Whether nothing in it will be asked for at `now` or later. What time has closed is let go of."""
-    cdef int i = 0
     side_pass(self, now, spares)
-    while i < self.prompt_count:
-        if now - self.prompts[i].last_call_at > DAY_US:     # longer than any plan lets a prompt idle
-            side_drop_prompt(self, &self.prompts[i])
-        else:
-            i += 1
+    side_drop_idle(self, DAY_US, now)       # longer than any plan lets a prompt idle
     return not (self.holds.count or self.ids.count or self.prompt_count or self.override_count)
 
 
@@ -301,6 +296,16 @@ cdef inline void side_drop_prompt(side_t* self, prompt_t* prompt) noexcept nogil
     prompt[0] = self.prompts[self.prompt_count]
 
 
+cdef inline void side_drop_idle(side_t* self, int64_t idle, int64_t now) noexcept nogil:
+    """Drop the prompts without a call for longer than `idle`."""
+    cdef int i = 0
+    while i < self.prompt_count:
+        if prompt_idle(&self.prompts[i], idle, now):
+            side_drop_prompt(self, &self.prompts[i])
+        else:
+            i += 1
+
+
 cdef inline void side_forget_prompt(side_t* self, uint32_t number) noexcept nogil:
     cdef int i
     for i in range(self.prompt_count):
@@ -314,13 +319,8 @@ cdef inline prompt_t* side_begin_prompt(
 ) noexcept nogil:
     """A new prompt under that id, in place of the old one if there is one. Those idle too long go first, then the least recently used."""
     cdef prompt_t* prompt = side_prompt(self, id)
-    cdef int i = 0
     if prompt == NULL:
-        while i < self.prompt_count:
-            if prompt_idle(&self.prompts[i], plan, now):
-                side_drop_prompt(self, &self.prompts[i])
-            else:
-                i += 1
+        side_drop_idle(self, plan.prompt_idle, now)
         while self.prompt_count >= bounds.prompts_max:
             side_drop_prompt(self, side_stalest_prompt(self))
             forgotten.prompts += 1
@@ -363,7 +363,10 @@ cdef inline void side_join(side_t* self, uint32_t prompt) noexcept nogil:
 # ---- Limits of the account's own ----
 
 cdef inline const override_t* side_override(const side_t* self, uint16_t rule) noexcept nogil:
+    """The account's own limit in place of that one, or NULL; `self` may be NULL."""
     cdef int i
+    if self == NULL:
+        return NULL
     for i in range(self.override_count):
         if self.overrides[i].rule == rule:
             return &self.overrides[i]

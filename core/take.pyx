@@ -25,25 +25,25 @@ cdef bint packed_reserve(packed_t* self, uint64_t more) noexcept nogil:
     return True
 
 
-cdef bint packed_add(packed_t* self, const record_t* record, const uint8_t* blob, uint32_t size) noexcept nogil:
+cdef uint8_t* packed_add(packed_t* self, const record_t* record, uint32_t size) noexcept nogil:
+    """Add an account whose blob has that size; where the blob goes, NULL without memory."""
+    cdef uint8_t* blob
     if not packed_reserve(self, 6 + record.id_size + size):
-        return False
+        return NULL
     memcpy(self.at + self.size, &record.id_size, 2)
     memcpy(self.at + self.size + 2, record_id(record), record.id_size)
     memcpy(self.at + self.size + 2 + record.id_size, &size, 4)
-    if size:
-        memcpy(self.at + self.size + 6 + record.id_size, blob, size)
+    blob = self.at + self.size + 6 + record.id_size
     self.size += 6 + record.id_size + size
-    return True
+    return blob
 
 
 cdef bint pack_record(packed_t* self, const record_t* record, Catalogs catalogs, uint64_t tag) noexcept nogil:
-    cdef uint64_t size = 0
-    cdef uint8_t* blob = encode_record(record, catalogs, tag, &size)
-    cdef bint added = blob != NULL and packed_add(self, record, blob, <uint32_t>size)
-    free(blob)
-    self.failed = self.failed or not added
-    return added
+    cdef uint8_t* blob = packed_add(self, record, <uint32_t>blob_size(record, catalogs))
+    if blob == NULL:
+        return False
+    blob_write(blob, record, catalogs, tag)
+    return True
 
 
 cdef bint take_mark(packed_t* self, track_t* track, table_t* table, Catalogs catalogs) noexcept nogil:
@@ -81,7 +81,7 @@ cdef bint take_some(
     if self.size == 0:
         self.failed = False
     while track.purged_count:       # before an account of the same id that was put since
-        if not packed_add(self, track.purged[track.purged_count - 1], NULL, 0):
+        if packed_add(self, track.purged[track.purged_count - 1], 0) == NULL:
             return False
         track.purged_count -= 1
         record_free(track.purged[track.purged_count])

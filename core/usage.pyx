@@ -14,11 +14,8 @@ cdef bint standing_take(standing_t* self, const terms_t* terms, const record_t* 
     """Copy it; false without memory. With the mutex held."""
     cdef const plan_t* plan = rules_plan(terms.rules, record.plan)
     cdef const side_t* side = record.side
-    cdef seen_t seen
+    cdef seen_t seen = record_seen(record, &terms.rules.zone, now)
     cdef int i
-    seen.zone = &terms.rules.zone
-    seen.now = max(now, record.seen_at)
-    seen.subscribed_at = record.subscribed_at
     self.limit_count = plan.limit_count
     for i in range(plan.limit_count):
         self.states[i] = account_limit_state(&plan.limits[i], record, &seen)
