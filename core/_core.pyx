@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
+from posix.unistd cimport close, read
 
 from adjust cimport account_limit_state, adjust, adjusted_t
 from admission cimport (
@@ -17,6 +18,7 @@ from admission cimport (
     admission_outlives, admission_t, drawn_t, moved_t, spares_t,
 )
 from amounts cimport MICRO, amount_add, i128
+from atomic cimport atomic_read, atomic_write
 from answer cimport (
     CONFLICT, DECIDED, HOLD_ENDED, HOLD_TOO_LONG, METER_ABSENT, NOT_HERE, NOT_KNOWN, NO_MEMORY, PROMPT_AMOUNT, answer_begin,
     answer_t, charge_t, state_t,
@@ -56,6 +58,10 @@ from table cimport (
     table_move, table_prefetch, table_probable, table_remove, table_t,
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
+from watermark cimport (
+    LISTENERS_MAX, watermark_begin, watermark_durable, watermark_end, watermark_fail, watermark_failed, watermark_may_leave,
+    watermark_oldest_ns, watermark_park, watermark_ring, watermark_t,
+)
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
 from zone cimport DAY_US, schedule_t, span_t, zone_local, zone_t
 
@@ -94,3 +100,4 @@ include "decider.pyx"
 include "ledger.pyx"
 include "line.pyx"
 include "gate.pyx"
+include "watermark.pyx"

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from quota._core import Watermark
 from quota.errors import StoreError
 from quota.store.durability import Durability
 from quota.store.fold import Folder
@@ -56,6 +57,8 @@ class Store:
         self.directory = directory
         self.file = directory / FILE
         self.durability = durability
+        self.watermark = Watermark(durability.interval_ms * 1_000_000)
+        """What is durable, for loops that answer without the GIL."""
         self.kept = kept
         """What the file held when it was opened, beside the accounts."""
         self._lock = lock
@@ -120,7 +123,7 @@ class Store:
             self.folder,
             ledger,
             now_us,
-            self.durability,
+            self.watermark,
             self.kept.sequence,
             self._shelf,
             self._in_memory_max,

@@ -6,6 +6,10 @@ condition costs twice as much (docs/store.md).
 
 A failed write or fsync ends it. The file is not written to again, not even to close it: after a failed fsync the
 system may hold pages for written that are not.
+
+What is durable stands in the watermark, which loops without the GIL share; core/watermark.pxd says why no wake-up is lost.
+The lists of waiting threads and of notes are this file's own: whoever adds to one rings after it, and the thread looks at
+them after it has said that it lies down.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from zlib import crc32
 
+from quota._core import Watermark
 from quota.errors import StoreError, Unavailable
-from quota.store.durability import Durability
 from quota.store.fold import Folder
 from quota.store.format import ADD_JOURNAL, PUT_META, checked, checksum
 from quota.store.shelf import Shelf
@@ -73,7 +77,7 @@ class Writer:
         folder: Folder,
         changes: Changes,
         now_us: Callable[[], int],
-        durability: Durability,
+        watermark: Watermark,
         sequence: int,
         shelf: Shelf | None,
         in_memory_max: int,
@@ -84,7 +88,7 @@ class Writer:
         self._folder = folder
         self._changes = changes
         self._now_us = now_us
-        self._interval_s = durability.interval_ms / 1000
+        self._watermark = watermark
         self._sequence = sequence
         self._shelf = shelf
         self._in_memory_max = in_memory_max
@@ -100,13 +104,7 @@ class Writer:
         self._notes: list[Note] = []
         self._noted = 0  # notes so far; the first one is number 1
         self._durable_note = 0
-        self._durable = 0  # ticket; read without the mutex
-        self._unwritten_since: float | None = None  # the oldest change answered and not yet taken; interval mode alone
-        self._writing_since: float | None = None  # of those taken and on their way
         self._closing = False
-        self._asleep = False
-        self._bell = threading.Lock()  # released to wake the thread
-        self._bell.acquire()
 
         self._capacity_micro = changes.capacity_micro  # as written
         self._time_kept_at = time.monotonic()
@@ -119,9 +117,8 @@ class Writer:
 
     def close(self) -> None:
         """Write what is left and end. Raises StoreFailed if that, or anything before, failed."""
-        with self._mutex:
-            self._closing = True
-            self._ring()
+        self._closing = True
+        self._watermark.ring()
         self._thread.join()
         if self.failure:
             raise StoreFailed(self.failure)
@@ -135,11 +132,8 @@ class Writer:
 
     def wait(self, ticket: int) -> None:
         """Return once an answer that rests on this change may leave. Raises Unavailable."""
-        if ticket <= self._durable:
-            return
-        if self._interval_s and self._may_leave():
-            return
-        self._wait(ticket, 0)
+        if not self._watermark.may_leave(ticket, time.monotonic_ns()):
+            self._wait(ticket, 0)
 
     def wait_all(self) -> None:
         """Return once everything changed or noted before this call is on disk, whatever the mode. Raises Unavailable."""
@@ -153,46 +147,30 @@ class Writer:
 
     def unwritten_seconds(self) -> float:
         """How old the oldest change is that was answered and is not on disk; 0 in strict mode."""
-        since = self._oldest()
-        return 0.0 if since is None else time.monotonic() - since
+        since_ns = self._watermark.oldest_ns
+        return (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
 
     @property
     def waiting_count(self) -> int:
-        return len(self._waiting)
-
-    def _oldest(self) -> float | None:
-        return self._writing_since or self._unwritten_since
-
-    def _may_leave(self) -> bool:
-        self.check()
-        now = time.monotonic()
-        if self._unwritten_since is None:
-            with self._mutex:
-                if self._unwritten_since is None:
-                    self._unwritten_since = now
-                    self._ring()
-        since = self._oldest()
-        return since is None or now - since < self._interval_s
+        """Answers that wait: threads, and those that loops have parked."""
+        return len(self._waiting) + self._watermark.parked_count
 
     def _wait(self, ticket: int, noted: int) -> None:
         waiting = _Waiting(ticket, noted, threading.Lock())
         waiting.lock.acquire()
         with self._mutex:
             self.check()
-            if ticket <= self._durable and noted <= self._durable_note:
+            if self._is_durable(ticket, noted):
                 return
             self._waiting.append(waiting)
-            self._ring()
+        self._watermark.ring()
         if not waiting.lock.acquire(timeout=WAIT_SECONDS_MAX):
             raise Unavailable(f"the disk has not answered for {WAIT_SECONDS_MAX:.0f} s; the change may yet be kept")
-        if ticket > self._durable or noted > self._durable_note:
+        if not self._is_durable(ticket, noted):
             self.check()
 
-    def _ring(self) -> None:
-        """Wake the thread. With the mutex held."""
-        if self._asleep:
-            self._asleep = False
-            self._bell.release()
+    def _is_durable(self, ticket: int, noted: int) -> bool:
+        return ticket <= self._watermark.durable and noted <= self._durable_note
 
     # ---- The thread ----
 
@@ -221,43 +199,38 @@ class Writer:
 
     def _sleep(self) -> None:
         """Sleep until somebody waits, a change is old enough to be written, or there is something to do beside."""
-        with self._mutex:
-            if self._waiting or self._closing:
-                return
-            seconds = self._seconds_left()
-            if seconds <= 0:
-                return
-            self._asleep = True
-        if self._bell.acquire(timeout=seconds):
-            return
-        with self._mutex:
-            if self._asleep:
-                self._asleep = False
-                return
-        self._bell.acquire()  # rung since
+        self._watermark.lie_down()
+        self._watermark.sleep(self._seconds_left())  # looked at after lying down
 
     def _seconds_left(self) -> float:
-        if self._unwritten_since is not None:
-            return self._flush_at() - time.monotonic()
+        if self._is_awaited():
+            return 0.0
+        since_ns = self._watermark.unwritten_since_ns
+        if since_ns:
+            return self._flush_in(since_ns)
         if self._folder.due(idle=True):
             return max(0.0, self._idle_in())
         return max(0.0, self._time_kept_at + KEEP_TIME_SECONDS - time.monotonic())
 
+    def _is_awaited(self) -> bool:
+        return bool(self._waiting) or self._watermark.awaited or self._closing
+
     def _idle_in(self) -> float:
         """Seconds until nobody has waited for so long that the time is free for folding; 0 or less: it is."""
-        if self._waiting:
+        if self._is_awaited():
             return IDLE_SECONDS
         return self._let_go_at + IDLE_SECONDS - time.monotonic()
 
-    def _flush_at(self) -> float:
+    def _flush_in(self, since_ns: int) -> float:
         # Half the time for gathering, so that the other half is left for the disk before an answer has to wait.
-        return self._interval_s / 2 + (self._unwritten_since or 0)
+        return (since_ns + self._watermark.interval_ns // 2 - time.monotonic_ns()) / 1e9
 
     def _due(self) -> bool:
-        if self._waiting or self._closing:
+        if self._is_awaited():
             return True
-        if self._unwritten_since is not None:
-            return time.monotonic() >= self._flush_at()
+        since_ns = self._watermark.unwritten_since_ns
+        if since_ns:
+            return self._flush_in(since_ns) <= 0
         return time.monotonic() >= self._time_kept_at + KEEP_TIME_SECONDS
 
     def _flush(self) -> bool:
@@ -265,9 +238,8 @@ class Writer:
 
         Returns False if there was more than one transaction takes.
         """
+        self._watermark.begin()
         goal = self._changes.ticket
-        with self._mutex:
-            self._writing_since, self._unwritten_since = self._unwritten_since, None
         rows, ticket = self._take(goal)
         with self._mutex:  # after taking: what a change needs was noted before it
             notes, self._notes, noted = self._notes, [], self._noted
@@ -334,11 +306,9 @@ class Writer:
         self._database.execute(PUT_META, checked("time_us", str(self._now_us())))
 
     def _let_go(self, ticket: int, noted: int, *, all_written: bool) -> None:
+        self._watermark.end(ticket, all_written, time.monotonic_ns())
         with self._mutex:
-            self._durable, self._durable_note = ticket, noted
-            if not all_written:
-                self._unwritten_since = self._writing_since or time.monotonic()
-            self._writing_since = None
+            self._durable_note = noted
             waiting = self._waiting
             done = [it for it in waiting if it.ticket <= ticket and it.noted <= noted]
             if len(done) == len(waiting):
@@ -353,6 +323,7 @@ class Writer:
         failure = f"the store has failed and takes nothing any more: {error}"
         self._on_failure(failure)
         self.failure = failure
+        self._watermark.fail()
         with self._mutex:
             waiting, self._waiting = self._waiting, []
         for it in waiting:
