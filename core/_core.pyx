@@ -9,7 +9,11 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset, strchr
+from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stdio cimport snprintf
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from posix.unistd cimport close, read
 
 from adjust cimport account_limit_state, adjust, adjusted_t
@@ -30,14 +34,24 @@ from blob cimport (
     ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
     reader_t, write_bytes, write_record, writer_t,
 )
+from buffer cimport buffer_free, buffer_init, buffer_put, buffer_reserve, buffer_t
+from call cimport INTERNAL, RESOURCE_EXHAUSTED
 from charge cimport terms_t
 from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
 from decide cimport decide
 from fingerprint cimport request_fingerprint, request_id_hash, settlement_fingerprint
+from front cimport (
+    HANDED, SERVED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, STATUSES, TOKENS_MAX, call_t, front_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
+)
 from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
+from line cimport line_lay, line_t, line_time
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
+from nghttp2 cimport (
+    nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_closed_streams,
+    nghttp2_session_callbacks_del, ssize_t,
+)
 from prompt cimport prompt_hash, prompt_t
 from record cimport (
     CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
@@ -46,6 +60,10 @@ from record cimport (
 from rules cimport (
     CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, concurrency_t, in_flight_t, limit_t,
     member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
+)
+from session cimport (
+    NS_PER_SECOND, callbacks_new, session_feed, session_fetch, session_free, session_full, session_leave, session_new, session_over,
+    session_ping, session_warn,
 )
 from settle cimport renew, settle, settled_t
 from side cimport (
@@ -58,7 +76,9 @@ from table cimport (
     table_move, table_prefetch, table_probable, table_remove, table_t,
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
+from waiting cimport call_extend_answer, worker_collect, worker_expire, worker_may_sleep, worker_post, worker_release
 from watermark cimport (
+    bell_ring,
     LISTENERS_MAX, watermark_begin, watermark_durable, watermark_end, watermark_fail, watermark_failed, watermark_may_leave,
     watermark_oldest_ns, watermark_park, watermark_ring, watermark_t,
 )
@@ -75,8 +95,10 @@ from quota.types import (
 from quota.wording import worded
 
 cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
+    int pthread_cond_init(pthread_cond_t*, const void*)
+    int pthread_cond_destroy(pthread_cond_t*)
+    int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
+    int pthread_cond_broadcast(pthread_cond_t*)
     int pthread_mutex_init(pthread_mutex_t*, const void*)
     int pthread_mutex_destroy(pthread_mutex_t*)
     int pthread_mutex_lock(pthread_mutex_t*)
@@ -101,3 +123,6 @@ include "ledger.pyx"
 include "line.pyx"
 include "gate.pyx"
 include "watermark.pyx"
+include "service.pyx"
+include "front.pyx"
+include "loop.pyx"

@@ -1,30 +1,31 @@
-"""The line that time runs on: one to one with a reading that only goes forward, between two comparisons with the wall clock.
+"""Lines as Python lays them: a clock does, a gate or a loop reads them.
 
-A clock lays it, a gate reads it: the arithmetic of a moment costs less here than a Python frame. What is read is a callable, the clock's.
+The arithmetic of a moment costs less here than a Python frame. What is read is a callable, the clock's.
 """
 
 
 @cython.final
 @cython.auto_pickle(False)
 cdef class Line:
-    """Microseconds as `(read() + offset_ns) // 1000`, where `since_ns <= read() < until_ns`; elsewhere there is no line."""
+    """Microseconds as `(read() + offset_ns) // 1000`, where `since_ns <= read() < until_ns`; elsewhere there is no line.
 
+    `is_boottime` says that `read` tells CLOCK_BOOTTIME, which a thread without Python may then read for itself.
+    """
+
+    cdef line_t c
     cdef object _read
-    cdef int64_t _since
-    cdef int64_t _until
-    cdef int64_t _offset
+    cdef readonly bint is_boottime
 
-    def __init__(self, read):
+    def __init__(self, read, *, is_boottime=False):
         self._read = read
+        self.is_boottime = is_boottime
 
     def lay(self, int64_t since_ns, int64_t until_ns, int64_t offset_ns):
         """Put it there; `until_ns` 0 takes it away."""
-        self._since, self._until, self._offset = since_ns, until_ns, offset_ns
+        line_lay(&self.c, since_ns, until_ns, offset_ns)
 
     cpdef int64_t now_us(self) except -1:
         """The time in microseconds; 0 where there is no line."""
-        cdef int64_t since = self._since, until = self._until, offset = self._offset
+        cdef uint64_t turn = atomic_read(&self.c.turn)
         cdef int64_t reading = self._read()
-        if since <= reading < until and until == self._until and offset == self._offset:    # not taken away while it was read
-            return (reading + offset) // 1000
-        return 0
+        return line_time(&self.c, reading) if turn == atomic_read(&self.c.turn) else 0        # else it was laid anew while the clock was read

@@ -61,7 +61,7 @@ class Clock:
         self._epoch_ns = self._wall_ns()
         self._slew_ns = 0
         self._compare_at_ns = self._boot_ns + COMPARE_EVERY_NS
-        self.line = Line(self._boottime_ns)
+        self.line = Line(self._boottime_ns, is_boottime=boottime_ns is None)
         """Answers without the lock while nothing is being made up."""
         self.line.lay(self._boot_ns, self._compare_at_ns, self._epoch_ns - self._boot_ns)
         self._step_ns = 0
