@@ -21,15 +21,17 @@ from admission cimport (
     HELD, ID_BYTES_MAX, SETTLED, admission_copy, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
     admission_outlives, admission_t, drawn_t, moved_t, spares_t,
 )
-from amounts cimport MICRO, amount_add, i128
+from amounts cimport MICRO, amount_add
 from atomic cimport atomic_read, atomic_write
+from asked cimport HOLD_MAX_MS, TEXT_BYTES_MAX, UNITS_MAX, asked_admit, asked_complete, asked_t, request_complete
 from answer cimport (
     CONFLICT, DECIDED, HOLD_ENDED, HOLD_TOO_LONG, METER_ABSENT, NOT_HERE, NOT_KNOWN, NO_MEMORY, PROMPT_AMOUNT, answer_begin,
-    answer_t, charge_t, state_t,
+    answer_t, charge_t, ms_up, state_percent, state_t,
 )
 from ask cimport (
-    ACCOUNT_UNKNOWN, ALLOWED, BURST, DRAWS_MAX, LIMIT_EXHAUSTED, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
+    ACCOUNT_UNKNOWN, ALLOWED, DRAWS_MAX, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
 )
+from answered cimport answer_write, words_t
 from blob cimport (
     ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
     reader_t, write_bytes, write_record, writer_t,
@@ -39,9 +41,10 @@ from call cimport INTERNAL, RESOURCE_EXHAUSTED
 from charge cimport terms_t
 from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
 from decide cimport decide
-from fingerprint cimport request_fingerprint, request_id_hash, settlement_fingerprint
+from fingerprint cimport request_id_hash, settlement_fingerprint
 from front cimport (
-    HANDED, SERVED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, STATUSES, TOKENS_MAX, call_t, front_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
+    HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, SERVED, STATUSES, TOKENS_MAX, call_t, front_t, pthread_cond_t, pthread_mutex_t,
+    session_t, tokens_t, worker_t,
 )
 from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
 from line cimport line_lay, line_t, line_time
@@ -52,13 +55,14 @@ from nghttp2 cimport (
     nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_closed_streams,
     nghttp2_session_callbacks_del, ssize_t,
 )
-from prompt cimport prompt_hash, prompt_t
+from prompt cimport prompt_t
 from record cimport (
     CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
     record_new, record_override, record_remake, record_seen, record_slot, record_slots, record_stub, record_t,
 )
+from refusal cimport part_of_message_t, refusal_t, refusal_write
 from rules cimport (
-    CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, concurrency_t, in_flight_t, limit_t,
+    CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, VERDICTS_MAX, concurrency_t, in_flight_t, limit_t,
     member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
 )
 from session cimport (
@@ -76,23 +80,24 @@ from table cimport (
     table_move, table_prefetch, table_probable, table_remove, table_t,
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
+from vendor cimport refused_t, vendor_t, vendor_word
 from waiting cimport call_extend_answer, worker_collect, worker_expire, worker_may_sleep, worker_post, worker_release
 from watermark cimport (
-    bell_ring,
-    LISTENERS_MAX, watermark_begin, watermark_durable, watermark_end, watermark_fail, watermark_failed, watermark_may_leave,
+    LISTENERS_MAX, bell_ring, watermark_begin, watermark_durable, watermark_end, watermark_fail, watermark_failed, watermark_may_leave,
     watermark_oldest_ns, watermark_park, watermark_ring, watermark_t,
 )
 from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
-from zone cimport DAY_US, schedule_t, span_t, zone_local, zone_t
+from wire cimport DEPTH_MAX, wire_of, wire_t
+from zone cimport DAY_US, schedule_t, span_t, zone_t
 
+import re
 import threading
 
 from quota import types
 from quota.errors import AlreadyExists, CorruptRecord, FailedPrecondition, InvalidArgument, NotFound
 from quota.types import (
-    Adjustment, Bounds, CatalogVersion, ConcurrencyState, LimitState, Mode, OpenHold, Outcome, Settlement, Usage, Verdict,
+    Adjustment, Bounds, CatalogVersion, ConcurrencyState, LimitState, Mode, OpenHold, Outcome, Settlement, Usage, VendorRefusal, Verdict,
 )
-from quota.wording import worded
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_cond_init(pthread_cond_t*, const void*)

@@ -69,7 +69,6 @@ cdef class Accounts:
         """
         cdef Rules rules = Rules.__new__(Rules)
         rules.name, rules.version, rules.spec = spec.name, version, spec
-        rules.refusals = dict(spec.refusals)
         rules._kept, rules._blocks = [], []
         rules.c.serial = next_serial()
         rules.build(spec, self._catalogs.labels)

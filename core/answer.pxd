@@ -2,7 +2,7 @@
 """Answers: what a decision comes to, as plain values that whoever asked may keep."""
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from amounts cimport amount_add, ctz
+from amounts cimport amount_add, ctz, i128
 from ask cimport MODEL_NONE, RULE_NONE, ask_t, touched_t
 from log cimport entry_t
 from price cimport ask_pools, pool_folded, pool_own
@@ -64,6 +64,16 @@ cdef inline void answer_begin(answer_t* answer) noexcept nogil:
     answer.hold_until = 0
     answer.ticket = 0
     answer.charge_count = answer.state_count = 0
+
+
+cdef inline int64_t ms_up(int64_t moment) noexcept nogil:
+    """A moment or duration, at or above 0, in whole milliseconds, rounded up."""
+    return (moment + 999) // 1000
+
+
+cdef inline int64_t state_percent(const state_t* self) noexcept nogil:
+    """Used, in whole percent of the limit, rounded down; 100 where the limit is 0."""
+    return <int64_t>(<i128>self.used * <i128>100 // <i128>self.limit_micro) if self.limit_micro else 100
 
 
 cdef inline state_t limit_state(

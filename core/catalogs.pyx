@@ -25,6 +25,7 @@ cdef class Catalogs:
     cdef list _version_names        # (catalog, version), by number; their bytes are kept beside
     cdef list _kept
     cdef dict _version_numbers
+    cdef size_t answer_bytes_max    # of any rules that ever were in force
     cdef int wording                # number of the catalog that words the refusal of unknown accounts
 
     def __cinit__(self):
@@ -48,6 +49,7 @@ cdef class Catalogs:
         rules.number = number
         pthread_mutex_lock(mutex)
         self.in_force[catalog] = entry
+        self.answer_bytes_max = max(self.answer_bytes_max, rules.c.answer_bytes_max)
         pthread_mutex_unlock(mutex)
         if catalog == len(self.rules):
             self.rules.append(rules)

@@ -97,6 +97,28 @@ cdef class Decider(Archive):
         return DECIDED
 
     @cython.final
+    cdef void words(self, words_t* words, int catalog) noexcept nogil:
+        """What the numbers of an answer are called, for as long as the mutex is held."""
+        words.labels = self._catalogs.labels.at
+        words.versions = self._catalogs.versions
+        words.rules = self._catalogs.in_force[catalog].rules if catalog >= 0 else NULL
+        words.wording = words.rules if catalog >= 0 else self._catalogs.in_force[self._catalogs.wording].rules
+
+    @cython.final
+    cdef int admit_into(self, request_t* request, int64_t now, answer_t* answer, buffer_t* out) noexcept nogil:
+        """Decide one request and write the answer as a message. With the mutex held. Memory for an answer that allows is there before anything is
+        charged; a refusal or an answer given again may fail for want of it (`out.failed`), and leaves nothing behind."""
+        cdef words_t words
+        cdef int catalog, outcome
+        if buffer_reserve(out, self._catalogs.answer_bytes_max + TEXT_BYTES_MAX) == NULL:
+            return NO_MEMORY
+        outcome = self.run(request, now, answer, &catalog)
+        if outcome == DECIDED:
+            self.words(&words, catalog)
+            answer_write(answer, &words, request, now, out)
+        return outcome
+
+    @cython.final
     cdef int run_recalled(self, request_t* request, int64_t now, answer_t* answer, int* catalog) except -1:
         """The same for an account that was demoted: recalled first, as often as it takes."""
         cdef int outcome = NOT_HERE

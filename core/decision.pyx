@@ -3,20 +3,19 @@
 
 cdef object milliseconds_up(int64_t moment):
     """A moment or duration, at or above 0, in whole milliseconds, rounded up; None for NEVER."""
-    return None if moment == NEVER else (moment + 999) // 1000
+    return None if moment == NEVER else ms_up(moment)
 
 
-cdef object limit_state_of(Rules rules, const state_t* state):
-    spec = rules.limits[state.limit.index]
+cdef object limit_state_of(Rules rules, Labels labels, const state_t* state):
     cdef int64_t limit = state.limit_micro
     return LimitState(
-        spec.id,
-        rules.spec.pools[spec.pool],
-        spec.window,
+        labels.name(state.limit.rule),
+        labels.name(rules.c.pool_labels[state.limit.pool]),
+        text_of(state.limit.words),
         limit,
         state.used,
         max(0, limit - state.used),
-        <int64_t>(<i128>state.used * <i128>100 // <i128>limit) if limit else 100,
+        state_percent(state),
         milliseconds_up(state.resets_at),
         milliseconds_up(state.full_at),
     )
@@ -118,7 +117,7 @@ cdef class Decision:
         """The first moment at which this request would be admitted, counted from now; None if retrying will not help. Where places in
         flight are all that lacks, a hint."""
         if self._hints:
-            return milliseconds_up(self._rules.refusals[self._verdict].retry_after_us)
+            return milliseconds_up(self._rules.c.refusals[self._verdict].retry_after)
         return milliseconds_up(self._wait_until - self._now if self._wait_until != NEVER else NEVER)
 
     @property
@@ -135,7 +134,7 @@ cdef class Decision:
     def limits(self):
         """Every limit that refuses; with `explain` every one touched."""
         cdef int i
-        return tuple([limit_state_of(self._rules, &self._states[i]) for i in range(self._state_count)])
+        return tuple([limit_state_of(self._rules, self._catalogs.labels, &self._states[i]) for i in range(self._state_count)])
 
     @property
     def catalog(self):
@@ -146,30 +145,26 @@ cdef class Decision:
     def vendor(self):
         """The refusal in the vendor's words; None when allowed."""
         cdef Rules rules = self._rules
+        cdef refused_t refused
+        cdef vendor_t vendor
+        cdef buffer_t text
         if self._verdict == ALLOWED or not self._catalogs.rules:
             return None
         if rules is None:
             rules = self._catalogs.rules[self._catalogs.wording]
-        refusal = rules.refusals[self._verdict]
-        number, unit = 0, ""
-        if self._limit != NULL:
-            limit = rules.limits[self._limit.index]
-            if self._verdict in (LIMIT_EXHAUSTED, BURST):
-                refusal = limit.refusal or refusal
-            number, unit = limit.number, limit.unit
-        resets_at = None
-        if self._frees_at != NEVER:     # up to the second before it becomes a reading: rounding a reading could name one that is skipped
-            resets_at = zone_local(&rules.c.zone, (self._frees_at + 999999) // 1000000 * 1000000)
-        return worded(
-            refusal, number=number, unit=unit, resets_at_local_us=resets_at, model=self.model, meter=self.meter_named(rules))
-
-    cdef str meter_named(self, Rules rules):
-        """The meter that the plan or the catalog lacks, if that decided."""
-        cdef str rule = self.rule
-        if rule.startswith("meters."):
-            return rule.removeprefix("meters.")
-        known = {meter.name for meter in rules.spec.meters}
-        return ", ".join([meter for meter in self._request.draws if meter not in known])
+        refused.verdict, refused.limit, refused.frees_at, refused.request = self._verdict, self._limit, self._frees_at, &self._request.c
+        refused.rule, refused.model = self._catalogs.labels.at[self._rule], self._request.c.model
+        if self._model not in (MODEL_NONE, MODEL_UNKNOWN_LABEL):
+            refused.model = self._catalogs.labels.at[self._model]
+        vendor_word(&vendor, &rules.c, &refused)
+        buffer_init(&text)
+        refusal_write(vendor.refusal, &vendor.filling, &text)
+        try:
+            if text.failed:
+                raise MemoryError
+            return VendorRefusal(text_of(vendor.refusal.code), vendor.refusal.http_status, text.at[:text.size].decode())
+        finally:
+            buffer_free(&text)
 
     def __repr__(self):
         return f"<Decision {VERDICTS[self._verdict].name} {self.rule} charged={self.charged} retry_after_ms={self.retry_after_ms}>"

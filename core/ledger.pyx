@@ -101,7 +101,7 @@ cdef class Ledger(Decider):
         pthread_mutex_unlock(&self._mutex)
         if outcome == NO_MEMORY:
             raise MemoryError
-        states = tuple([limit_state_of(rules, &adjusted.states[i]) for i in range(adjusted.count)])
+        states = tuple([limit_state_of(rules, self._catalogs.labels, &adjusted.states[i]) for i in range(adjusted.count)])
         return Adjustment({states[i].id: adjusted.moved[i] for i in range(adjusted.count)}, states)
 
     def usage(self, str account not None, int64_t now):

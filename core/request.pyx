@@ -1,9 +1,9 @@
 """Requests: what a gateway asks, checked and laid out once, so that a ready one costs nothing to decide on again."""
 
 ACCOUNT_BYTES_MAX = ID_BYTES_MAX
-NAME_BYTES_MAX = 256
-AMOUNT_MAX = 10**9
-HOLD_MS_MAX = 3600000
+NAME_BYTES_MAX = TEXT_BYTES_MAX
+AMOUNT_MAX = UNITS_MAX
+HOLD_MS_MAX = HOLD_MAX_MS
 
 
 cdef bytes text_bytes(str field, object value, int size_min, int size_max):
@@ -74,8 +74,6 @@ cdef class Request:
         self._model = text_bytes("model", model, 0, NAME_BYTES_MAX)
         self._tool = text_bytes("tool", tool, 0, NAME_BYTES_MAX)
         self._endpoint = text_bytes("endpoint", endpoint, 0, NAME_BYTES_MAX)
-        if len(self._endpoint) > 1 and self._endpoint.endswith(b"/"):
-            self._endpoint = self._endpoint[:len(self._endpoint) - 1]
         self._request_id = text_bytes("request_id", request_id, 0, NAME_BYTES_MAX)
         self._prompt_id = text_bytes("prompt_id", prompt_id, 0, NAME_BYTES_MAX)
         self._client = text_bytes("client", client, 0, NAME_BYTES_MAX)
@@ -92,13 +90,8 @@ cdef class Request:
         self.c.records = mode == Mode.RECORD
         self.c.hold = hold_ms * 1000
         self.set_draws(dict(draws or {}))
-        if prompt_id:
-            self.c.has_prompt = True
-            prompt_hash(name_in(self._prompt_id), self.c.prompt)
-        if request_id:
-            self.c.id = name_in(self._request_id)
-            self.c.id_hash = request_id_hash(self.c.id)
-            self.c.fingerprint = request_fingerprint(&self.c, name_in(self._prompt_id), name_in(self._client))
+        self.c.id = name_in(self._request_id)
+        request_complete(&self.c, name_in(self._prompt_id), name_in(self._client))
 
     cdef int set_draws(self, dict draws) except -1:
         cdef draw_t* at
@@ -139,7 +132,7 @@ cdef class Request:
 
     @property
     def endpoint(self):
-        return self._endpoint.decode()
+        return self.c.endpoint.at[:self.c.endpoint.size].decode()
 
     @property
     def mode(self):

@@ -10,6 +10,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from amounts cimport ratio_t
 from names cimport NAME_ABSENT, bytes_match, name_t, names_get, names_t
+from refusal cimport refusal_t
 from window cimport window_t
 from zone cimport schedule_holds, schedule_next, schedule_t, zone_t
 
@@ -21,6 +22,7 @@ cdef enum:
     PROMPT_POOLS_MAX = 4            # fed by meters that are per_prompt
     LABELS_MAX = 65535
     CATALOGS_MAX = 2047
+    VERDICTS_MAX = 32               # numbers of verdicts are below
 
 cdef struct member_t:
     int plan
@@ -72,7 +74,10 @@ cdef struct limit_t:
     const uint64_t* models          # bit set, NULL: all, also none
     const uint64_t* tools
     bint narrowed                   # it has `models` or `tools`
-    int index                       # among all limits of the catalog; what Python knows of it is found by this
+    name_t words                    # the window in words
+    int64_t number                  # of the window, for vendor messages: 5
+    name_t unit                     # likewise, a whole word: hour
+    const refusal_t* refusal        # the limit's own; NULL: the catalog's
 
 cdef struct in_flight_t:            # one alternative of a concurrency limit
     int schedule                    # -1: always
@@ -123,6 +128,8 @@ cdef struct rules_t:
     plan_t* plans
     int16_t* plan_of                # likewise
     uint32_t plan_of_count
+    refusal_t refusals[VERDICTS_MAX]    # by verdict
+    size_t answer_bytes_max         # of an AdmitResponse that allows, without names that the request brings along
 
 
 cdef struct version_t:              # of a catalog, by number; what was decided under it may be asked for later

@@ -11,8 +11,6 @@ cdef class Rules:
     cdef readonly str name
     cdef readonly str version
     cdef readonly object spec       # the CatalogSpec
-    cdef tuple limits               # LimitSpec of every limit, by limit_t.index
-    cdef dict refusals              # Verdict number -> RefusalSpec
     cdef list plan_names            # in the spec's order
     cdef list _kept                 # bytes objects that the names point into
     cdef list _blocks               # addresses of what was allocated
@@ -84,7 +82,9 @@ cdef class Rules:
         self.build_labels(spec, labels)
         self.build_models(spec, labels)
         self.build_meters(spec, labels)
+        self.build_refusals(spec)
         self.build_plans(spec, labels)
+        self.c.answer_bytes_max = answer_bytes(spec, self.version)
         return 0
 
     cdef int build_time(self, object spec) except -1:
@@ -201,10 +201,8 @@ cdef class Rules:
         cdef plan_t* plan
         cdef int i, j
         self.plan_names = [it.name for it in spec.plans]
-        self.limits = tuple([limit for it in spec.plans for limit in it.limits])
         self.c.plans = <plan_t*>self.take(len(spec.plans), sizeof(plan_t))
         self.c.plan_of = self.places([labels.number(name) for name in self.plan_names], &self.c.plan_of_count)
-        index = 0
         for i, it in enumerate(spec.plans):
             plan = &self.c.plans[i]
             plan.label = labels.number(it.name)
@@ -219,8 +217,7 @@ cdef class Rules:
             plan.limits = <limit_t*>self.take(plan.limit_count, sizeof(limit_t))
             plan.by_meter = <uint64_t*>self.take(len(spec.meters), sizeof(uint64_t))
             for j, limit in enumerate(it.limits):
-                self.build_limit(&plan.limits[j], limit, spec, labels, index)
-                index += 1
+                self.build_limit(&plan.limits[j], limit, spec, labels)
                 for number, meter in enumerate(spec.meters):
                     if limit.pool in meter.pools and (limit.meters is None or number in limit.meters):
                         plan.by_meter[<int>number] |= <uint64_t>1 << j
@@ -250,9 +247,8 @@ cdef class Rules:
             concurrency.models = self.bits(models, <int>len(spec.models))
         return 0
 
-    cdef int build_limit(self, limit_t* limit, object it, object spec, Labels labels, int index) except -1:
+    cdef int build_limit(self, limit_t* limit, object it, object spec, Labels labels) except -1:
         cdef window_t* window = &limit.window
-        limit.index = index
         limit.rule = labels.number(it.id)
         limit.key = <uint32_t>limit.rule << 3 | <uint32_t>it.kind
         limit.pool = it.pool
@@ -269,7 +265,53 @@ cdef class Rules:
         window.entries_max = it.entries_max
         if it.kind == SLIDING and not ENTRIES_MAX_MIN <= it.entries_max <= ENTRIES_MAX_MAX:
             raise ValueError(it.entries_max)
+        limit.words, limit.number, limit.unit = self.keep(it.window), it.number, self.keep(it.unit)
+        if it.refusal is not None:
+            limit.refusal = <refusal_t*>self.take(1, sizeof(refusal_t))
+            self.build_refusal(<refusal_t*>limit.refusal, it.refusal)
         return 0
+
+    cdef int build_refusals(self, object spec) except -1:
+        for verdict, it in spec.refusals:
+            if not 0 <= verdict < VERDICTS_MAX:
+                raise ValueError(verdict)
+            self.build_refusal(&self.c.refusals[<int>verdict], it)
+        return 0
+
+    cdef int build_refusal(self, refusal_t* refusal, object it) except -1:
+        """The message is cut at its placeholders."""
+        cdef int i
+        texts = PLACEHOLDER.split(it.message)   # text and names of placeholders in turn
+        refusal.code, refusal.http_status, refusal.retry_after = self.keep(it.code), it.http_status, it.retry_after_us
+        refusal.part_count = <int>len(texts)
+        refusal.parts = <part_of_message_t*>self.take(refusal.part_count, sizeof(part_of_message_t))
+        for i, text in enumerate(texts):
+            if i & 1:
+                refusal.parts[i].placeholder = 1 + PLACEHOLDERS.index(text)
+            else:
+                refusal.parts[i].text = self.keep(text)
+        return 0
+
+
+cdef tuple PLACEHOLDERS = ("number", "unit", "next_flush_time", "model_name", "meter")      # as placeholder_t
+cdef object PLACEHOLDER = re.compile(r"\$\{(" + "|".join(PLACEHOLDERS) + r")\}")
+
+cdef enum:
+    FIELD_BYTES_MAX = 11            # of a number with its tag; of a text's or a message's tag and length
+
+
+cdef size_t text_field_bytes(str text) except? 0:
+    return FIELD_BYTES_MAX + len(text.encode())
+
+
+cdef size_t answer_bytes(object spec, str version) except 0:
+    """Bytes that an answer which allows never passes: every field, every pool charged, every limit of a plan listed."""
+    pools = [text_field_bytes(pool) for pool in spec.pools]
+    model = max([text_field_bytes(model.name) for model in spec.models], default=0)
+    plans = [sum([text_field_bytes(it.id) + text_field_bytes(it.window) + pools[it.pool] + 7 * FIELD_BYTES_MAX for it in plan.limits])
+             for plan in spec.plans]
+    charges = sum(pools) + 2 * FIELD_BYTES_MAX * len(pools)
+    return 16 * FIELD_BYTES_MAX + model + charges + max(plans) + text_field_bytes(spec.name) + text_field_bytes(version)
 
 
 cdef extern from *:

@@ -67,7 +67,7 @@ cdef object usage_of(const standing_t* self, str account, str plan, Rules rules,
         account,
         catalogs.version(rules.number),
         plan,
-        tuple([limit_state_of(rules, &self.states[i]) for i in range(self.limit_count)]),
+        tuple([limit_state_of(rules, catalogs.labels, &self.states[i]) for i in range(self.limit_count)]),
         tuple([open_hold_of(self.holds[i], catalogs.labels) for i in range(self.hold_count)]),
         tuple([
             ConcurrencyState(catalogs.labels.name(self.in_flight[i].rule), self.in_flight[i].effective, self.in_flight[i].count)
