@@ -43,7 +43,7 @@ from counters cimport counter_kind, counters_add, counters_copy, counters_init, 
 from decide cimport decide
 from fingerprint cimport request_id_hash, settlement_fingerprint
 from front cimport (
-    HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, SERVED, STATUSES, TOKENS_MAX, call_t, front_t, pthread_cond_t, pthread_mutex_t,
+    HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, SERVED, STATUSES, TOKENS_MAX, call_t, front_t, limits_t, pthread_cond_t, pthread_mutex_t,
     session_t, tokens_t, worker_t,
 )
 from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
@@ -66,7 +66,7 @@ from rules cimport (
     member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
 )
 from session cimport (
-    NS_PER_SECOND, callbacks_new, session_feed, session_fetch, session_free, session_full, session_leave, session_new, session_over,
+    MS, NS_PER_SECOND, callbacks_new, session_feed, session_fetch, session_free, session_full, session_leave, session_new, session_over,
     session_ping, session_warn,
 )
 from settle cimport renew, settle, settled_t

@@ -3,6 +3,7 @@
 
 cdef enum:
     OUTBOUND_ACK_MAX = 1000         # answers to PING and SETTINGS that a peer has not fetched
+    DISK_SECONDS_MAX = 30           # as the store lets its threads wait
 
 
 cdef int no_service(
@@ -13,8 +14,8 @@ cdef int no_service(
 
 @cython.final
 cdef class Front:
-    """What all loops of one server share. `methods` are (path, kind, role) with kinds and roles as numbers of front.pxd; `limits` maps the
-    names of limits_t to numbers. Health is NOT_SERVING until told otherwise."""
+    """What all loops of one server share. `methods` are (path, kind, role), with kinds and roles as numbers of front.pxd; `settings` has the
+    limits, as a quota.settings.Settings. Health knows no service until told."""
 
     cdef front_t c
     cdef list _kept                 # bytes that C points into
@@ -38,7 +39,7 @@ cdef class Front:
         pthread_cond_destroy(&self.c.filled)
         pthread_mutex_destroy(&self.c.mutex)
 
-    def __init__(self, methods, limits, *, Service service=None, Watermark watermark=None):
+    def __init__(self, methods, settings, *, Service service=None, Watermark watermark=None):
         cdef int i
         if len(methods) > METHODS_MAX:
             raise ValueError(len(methods))
@@ -47,22 +48,26 @@ cdef class Front:
             self.c.methods[i].path, self.c.methods[i].size = self.keep(path), len(path.encode())
             self.c.methods[i].kind, self.c.methods[i].role = kind, role
         self.c.method_count = <int>len(methods)
-        self.c.limits.streams_max = limits["streams_max"]
-        self.c.limits.header_bytes_max = limits["header_bytes_max"]
-        self.c.limits.message_bytes_max = limits["message_bytes_max"]
-        self.c.limits.input_bytes_max = limits["input_bytes_max"]
-        self.c.limits.output_bytes_max = limits["output_bytes_max"]
-        self.c.limits.handed_max = limits["handed_max"]
-        self.c.limits.waiting_max = limits["waiting_max"]
-        self.c.limits.control_burst_max = limits["control_burst_max"]
-        self.c.limits.control_ns = limits["control_us"] * 1000
-        self.c.limits.disk_ns_max = limits["disk_ms_max"] * <int64_t>1000000
+        self.take_limits(&self.c.limits, settings)
         self._service, self._watermark = service, watermark
         self.c.serve = no_service
         if service is not None:
             self.c.serve, self.c.service = service_serve, <void*>service
         if watermark is not None:
             self.c.watermark = &watermark.c
+
+    cdef int take_limits(self, limits_t* limits, object settings) except -1:
+        limits.streams_max = settings.streams_max
+        limits.header_bytes_max = settings.header_bytes_max
+        limits.message_bytes_max = settings.message_bytes_max
+        limits.input_bytes_max = settings.input_bytes_max
+        limits.output_bytes_max = settings.output_bytes_max
+        limits.handed_max = settings.rpc_pending_max
+        limits.waiting_max = settings.waiting_max
+        limits.control_burst_max = settings.control_frames_max
+        limits.control_ns = MS
+        limits.disk_ns_max = DISK_SECONDS_MAX * NS_PER_SECOND
+        return 0
 
     cdef const uint8_t* keep(self, str text):
         """The text as bytes that stay where they are."""

@@ -49,7 +49,6 @@ cdef extern from "<netdb.h>" nogil:
 cdef extern from *:
     """
     #include <time.h>
-    #define MS 1000000LL
     #ifndef EPOLLEXCLUSIVE
     #define EPOLLEXCLUSIVE (1u << 28)
     #endif
@@ -59,7 +58,6 @@ cdef extern from *:
         return now.tv_sec * 1000000000LL + now.tv_nsec;
     }
     """
-    const int64_t MS
     const uint32_t EPOLLEXCLUSIVE
     int64_t clock_ns(int) nogil
     int CLOCK_BOOTTIME
@@ -149,20 +147,20 @@ cdef class Loop:
         if self._input == NULL:
             raise MemoryError
 
-    def __init__(self, Front front not None, clock, patience_ms, uint32_t connections_max):
+    def __init__(self, Front front not None, clock, settings):
         cdef epoll_event event
         self.front, self._clock = front, clock
         self._line = getattr(clock, "line", None)
         if self._line is not None and self._line.is_boottime:
             self._line_c = &self._line.c
-        self._connections_max, self._dice = connections_max, 88172645
-        self.patience.handshake = patience_ms["handshake_ms_max"] * MS
-        self.patience.idle = patience_ms["idle_ms_max"] * MS
-        self.patience.stalled = patience_ms["stalled_ms_max"] * MS
-        self.patience.silent = patience_ms["silent_ms_max"] * MS
-        self.patience.ping = patience_ms["ping_ms_max"] * MS
-        self.patience.age = patience_ms["connection_age_ms_max"] * MS
-        self.patience.grace = patience_ms["grace_ms"] * MS
+        self._connections_max, self._dice = settings.connections_max, 88172645
+        self.patience.handshake = settings.handshake_ms_max * MS
+        self.patience.idle = settings.idle_ms_max * MS
+        self.patience.stalled = settings.stalled_ms_max * MS
+        self.patience.silent = settings.keepalive_ms * MS
+        self.patience.ping = settings.keepalive_timeout_ms * MS
+        self.patience.age = settings.connection_age_ms_max * MS
+        self.patience.grace = settings.grace_ms * MS
         self.worker.front = &front.c
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
         self.worker.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -313,8 +311,8 @@ cdef class Loop:
     cdef void accept(self, int listener) noexcept nogil:
         cdef sockaddr_storage address
         cdef socklen_t size
-        cdef int i, fd
-        for i in range(ACCEPTS_MAX):
+        cdef int fd
+        for _ in range(ACCEPTS_MAX):
             size = sizeof(sockaddr_storage)
             fd = accept4(listener, <sockaddr*>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:

@@ -1,9 +1,9 @@
 # cython: cdivision=True
 """Sessions: one connection's HTTP/2, bytes in and bytes out.
 
-libnghttp2 has the protocol: preface, HPACK, stream states, flow control. What gRPC asks beside it is here and in call.pxd. What a peer may make us do
-without a call is bounded: control frames by a bucket that calls refill, header lists by their size, messages that arrive and answers that are not fetched by
-bytes. Past a bound the peer gets ENHANCE_YOUR_CALM, or its call an error; other peers notice nothing.
+libnghttp2 has the protocol: preface, HPACK, stream states, flow control. What gRPC asks beside it is here and in call.pxd. What a peer
+may make us do without a call is bounded: control frames by a bucket that calls refill, header lists by their size, messages that arrive and
+answers that are not fetched by bytes. Past a bound the peer gets ENHANCE_YOUR_CALM, or its call an error; other peers notice nothing.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -41,10 +41,12 @@ cdef enum:
 cdef extern from *:
     """
     static const uint8_t NO_OPAQUE[8] = {0};
+    #define MS 1000000LL
     #define NS_PER_SECOND 1000000000LL
     #define NS_FOREVER 4000000000000000000LL
     """
     const uint8_t* NO_OPAQUE
+    const int64_t MS
     const int64_t NS_PER_SECOND
     const int64_t NS_FOREVER
 

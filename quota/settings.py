@@ -241,6 +241,64 @@ class Settings:
     rpc_pending_max: int = _setting(
         1_000, _whole(1, 1_000_000), "calls running or waiting for a thread, on each of the two gRPC ports, at most"
     )
+    front: str = _setting(
+        "native",
+        _choice("native", "grpcio"),
+        "what serves the data port: native, on libnghttp2 without Python; or grpcio, the reference, a hundred times slower",
+    )
+    front_threads: int = _setting(
+        1,
+        _whole(1, 64),
+        "threads of the native front; one serves some 200,000 calls a second, and decisions take turns",
+    )
+    connections_max: int = _setting(
+        10_000,
+        _whole(1, 1_000_000),
+        "connections to each thread of the native front, at most; others are closed at once",
+    )
+    streams_max: int = _setting(
+        1_000, _whole(1, 100_000), "calls at once on one connection of the native front, at most"
+    )
+    header_bytes_max: int = _setting(
+        16_384, _whole(1_024, 65_536), "header list of one call to the native front, at most, as HTTP/2 counts it"
+    )
+    input_bytes_max: int = _setting(
+        33_554_432,
+        _whole(65_536, 4_294_967_296),
+        "messages arriving at once on one connection of the native front, at most",
+    )
+    output_bytes_max: int = _setting(
+        4_194_304,
+        _whole(65_536, 4_294_967_296),
+        "answers that a peer of the native front has not fetched; with more, nothing is read from it",
+    )
+    waiting_max: int = _setting(
+        100_000, _whole(1, 10_000_000), "answers of one thread of the native front that wait for the disk, at most"
+    )
+    control_frames_max: int = _setting(
+        1_000,
+        _whole(10, 1_000_000),
+        "PING, SETTINGS, PRIORITY, RST_STREAM and empty DATA frames of one connection at once, beyond one a millisecond and "
+        "one a call; with more it is closed with ENHANCE_YOUR_CALM",
+    )
+    handshake_ms_max: int = _setting(10_000, _whole(100, 600_000), "time for TLS and the beginning of HTTP/2, at most")
+    idle_ms_max: int = _setting(
+        600_000, _whole(100, 86_400_000), "time that a connection to the native front may be without a call"
+    )
+    stalled_ms_max: int = _setting(
+        20_000, _whole(100, 600_000), "time that a peer of the native front may leave its answers unfetched"
+    )
+    keepalive_ms: int = _setting(
+        60_000,
+        _whole(100, 86_400_000),
+        "time without a byte after which the native front asks by a PING whether the peer lives",
+    )
+    keepalive_timeout_ms: int = _setting(20_000, _whole(100, 600_000), "time that the peer has to answer that PING")
+    connection_age_ms_max: int = _setting(
+        0,
+        _whole(0, 604_800_000),
+        "age at which a connection to the native front is asked to go, up to a tenth earlier, so that clients spread anew; 0 = any",
+    )
     grace_ms: int = _setting(5_000, _whole(0, 600_000), "time that running calls have to end at a stop")
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "what is logged, and all above it")
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,16 +171,18 @@ def test_a_running_call_may_end(serve: Callable[..., Running]) -> None:
     """at a stop, a call in flight is answered within the grace, and new ones are turned away."""
     running = serve(grace_ms=5000)
     answers = []
+    stopping = threading.Thread(target=running.server._control.stop)
 
     def requests() -> Iterator[bytes]:
         yield b""
-        running.server._data.stop(0).wait()
-        running.server._control.stop(5)
+        running.server._data.stop()
+        stopping.start()
         yield b""
 
     with grpc.insecure_channel(running.addresses.control) as channel:
         call = channel.stream_unary("/quota.v1.AdminService/ImportAccounts")
         answers.append(call(requests(), timeout=5))
+    stopping.join()
     with pytest.raises(grpc.RpcError) as raised:
         running.data.admit(admit_request("demo-lite"))
 

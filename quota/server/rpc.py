@@ -1,4 +1,4 @@
-"""How a method becomes a gRPC handler: parse, serve, answer or refuse, time it.
+"""How a method becomes bytes to bytes, and a handler of grpcio's: parse, serve, answer or refuse, time it.
 
 grpcio answers INTERNAL when a deserializer raises, but bytes that are no message are the caller's fault. So the
 handlers take raw bytes and parse them themselves, and what goes wrong there passes through the same table as the rest.
@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import grpc
 from google.protobuf import message_factory
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from quota.server.metrics import RpcTimer
@@ -25,13 +25,28 @@ Method = Callable[[Any], Message | Iterator[Message]]
 
 Raises the errors of the status table."""
 
-_CALL: Final[ContextVar[grpc.ServicerContext]] = ContextVar("call")
+Peer = Callable[[], str]
+"""Says who asks; only asked where it matters."""
+
+Answering = Callable[[bytes, Peer], bytes]
+"""Takes a request message and returns the response message of a unary method. Raises the errors of the status table."""
+
+_PEER: Final[ContextVar[Peer]] = ContextVar("peer")
 
 
 def caller() -> str:
     """Return who asks, within a method: the peer's address, such as `127.0.0.1:51234`."""
-    # gRPC writes `ipv4:127.0.0.1:51234` and `ipv6:%5B::1%5D:51234`.
-    return unquote(_CALL.get().peer()).removeprefix("ipv4:").removeprefix("ipv6:")
+    # grpcio writes `ipv4:127.0.0.1:51234` and `ipv6:%5B::1%5D:51234`.
+    return unquote(_PEER.get()()).removeprefix("ipv4:").removeprefix("ipv6:")
+
+
+def answerings(service: ServiceDescriptor, methods: Mapping[str, Method]) -> dict[str, Answering]:
+    """Return the unary methods of a service from bytes to bytes, by their full path."""
+    return {
+        f"/{service.full_name}/{method.name}": _answering(_parser(_request_class(method)), methods[method.name])
+        for method in service.methods
+        if method.name in methods and not (method.client_streaming or method.server_streaming)
+    }
 
 
 def service_handler(
@@ -42,7 +57,7 @@ def service_handler(
     for method in service.methods:
         if method.name not in methods:
             continue
-        parse = _parser(message_factory.GetMessageClass(method.input_type))
+        parse = _parser(_request_class(method))
         observe = timer.observer(f"{service.name}/{method.name}")
         serve = methods[method.name]
         if method.client_streaming:
@@ -50,8 +65,14 @@ def service_handler(
         elif method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(_answers_handler(parse, serve, observe))
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary_handler(parse, serve, observe))
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                _unary_handler(_answering(parse, serve), observe)
+            )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _request_class(method: MethodDescriptor) -> type[Message]:
+    return message_factory.GetMessageClass(method.input_type)
 
 
 def _parser(message: type[Message]) -> Callable[[bytes], Message]:
@@ -66,14 +87,21 @@ def _parser(message: type[Message]) -> Callable[[bytes], Message]:
     return parse
 
 
+def _answering(parse: Callable[[bytes], Message], serve: Method) -> Answering:
+    def answer(raw: bytes, peer: Peer) -> bytes:
+        _PEER.set(peer)
+        return cast(Message, serve(parse(raw))).SerializeToString()
+
+    return answer
+
+
 def _unary_handler(
-    parse: Callable[[bytes], Message], serve: Method, observe: Callable[[float], None]
+    answer: Answering, observe: Callable[[float], None]
 ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
-        _CALL.set(context)
         try:
-            return cast(Message, serve(parse(raw))).SerializeToString()
+            return answer(raw, context.peer)
         except tuple(STATUS) as error:
             _refuse(context, error)
         finally:
@@ -87,7 +115,7 @@ def _stream_handler(
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
     def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
-        _CALL.set(context)
+        _PEER.set(context.peer)
         try:
             return cast(Message, serve(map(parse, raws))).SerializeToString()
         except tuple(STATUS) as error:
@@ -103,7 +131,7 @@ def _answers_handler(
 ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
     def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         began = perf_counter()
-        _CALL.set(context)
+        _PEER.set(context.peer)
         try:
             for answer in cast(Iterator[Message], serve(parse(raw))):
                 yield answer.SerializeToString()

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from quota.catalog import SHIPPED, load
@@ -22,10 +19,13 @@ from quota.clock import Clock
 from quota.engine import Engine
 from quota.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from quota.server.admin_service import AdminService
+from quota.server.grpcio_front import GrpcioFront
 from quota.server.http import HttpServer
 from quota.server.metrics import RpcTimer, build_registry, commit_observer
+from quota.server.native import NativeFront
+from quota.server.ports import address_text, cannot_listen
 from quota.server.quota_service import QuotaService
-from quota.server.rpc import service_handler
+from quota.server.rpc import answerings, service_handler
 from quota.server.state import keep_catalogs, open_store
 from quota.settings import Settings
 from quota.store import Store, StoreFailed
@@ -65,7 +65,6 @@ class Server:
         files = _catalog_files(settings.catalogs)
         shipped = tuple(name for name in SHIPPED if name not in files)
         self.engine = _build_engine(settings, (*shipped, *files.values()), self._clock, (*shipped, *files))
-        self._health = health.HealthServicer()
         self._ready = threading.Event()
         self._store = self._open_store((*shipped, *files))
         self._registry = build_registry(self.engine, self._clock, self._store)
@@ -78,10 +77,15 @@ class Server:
             page_accounts_max=settings.page_accounts_max,
             store=self._store,
         )
-        self._data = self._build_grpc(service_handler(QUOTA_SERVICE, quota_service.methods(), timer))
-        self._control = self._build_grpc(service_handler(ADMIN_SERVICE, admin_service.methods(), timer))
+        methods = quota_service.methods()
+        self._data: NativeFront | GrpcioFront
+        if settings.front == "native":
+            self._data = NativeFront(settings, self.engine, answerings(QUOTA_SERVICE, methods), store=self._store)
+        else:
+            self._data = GrpcioFront(settings, service_handler(QUOTA_SERVICE, methods, timer))
         names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._control)
+        control = service_handler(ADMIN_SERVICE, admin_service.methods(), timer)
+        self._control = GrpcioFront(settings, control, reflected=names)
         self._set_health(serving=False)
         self._http: HttpServer | None = None
         if self._store is not None:
@@ -94,19 +98,19 @@ class Server:
         """Listen and answer. Raises FailedPrecondition, naming address and settings, if a port cannot be had."""
         settings = self._settings
         try:
-            data = _bind_grpc(self._data, settings.listen, settings.port, "port")
-            control = _bind_grpc(self._control, settings.admin_listen, settings.admin_port, "admin_port")
+            data = self._data.listen(settings.listen, settings.port, "port")
+            control = self._control.listen(settings.admin_listen, settings.admin_port, "admin_port")
             self._http = self._build_http()
         except FailedPrecondition:
-            self._data.stop(None)
-            self._control.stop(None)
+            self._data.stop()
+            self._control.stop()
             raise
         self._data.start()
         self._control.start()
         self._http.start()
         self._set_health(serving=True)
         self._ready.set()
-        return Addresses(data, control, _address(settings.http_listen, self._http.server_port))
+        return Addresses(data, control, address_text(settings.http_listen, self._http.server_port))
 
     def stop(self) -> None:
         """Say that nothing more is served, let running calls end within `grace_ms`, close the ports and the store.
@@ -114,11 +118,12 @@ class Server:
         Raises StoreFailed if the store has failed, or fails now.
         """
         self._ready.clear()
-        self._health.enter_graceful_shutdown()
-        grace_s = self._settings.grace_ms / 1000
-        stopping = [server.stop(grace_s) for server in (self._data, self._control)]
-        for stopped in stopping:
-            stopped.wait()
+        self._set_health(serving=False)
+        stopping = [threading.Thread(target=front.stop) for front in (self._data, self._control)]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
         if self._http is not None:
             self._http.close()
             self._http = None
@@ -153,36 +158,22 @@ class Server:
     def _fail(self, reason: str) -> None:
         """The store has failed: say first that nothing is served here, so that calls go elsewhere."""
         self._ready.clear()
-        self._health.enter_graceful_shutdown()
+        self._set_health(serving=False)
         logger.critical("%s", reason)
         self._on_failure()
-
-    def _build_grpc(self, handler: grpc.GenericRpcHandler) -> grpc.Server:
-        settings = self._settings
-        server = grpc.server(
-            ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc"),
-            handlers=[handler],
-            options=(
-                # Without this a second server on a taken port would share its calls instead of failing.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", settings.message_bytes_max),
-            ),
-            maximum_concurrent_rpcs=settings.rpc_pending_max,
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        return server
 
     def _build_http(self) -> HttpServer:
         host, port = self._settings.http_listen, self._settings.http_port
         try:
             return HttpServer(host, port, registry=self._registry, ready=self._ready.is_set)
         except OSError as error:
-            raise _cannot_listen(host, port, "http_port", error) from error
+            raise cannot_listen(host, port, "http_port", error) from error
 
     def _set_health(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name):
-            self._health.set(service, status)
+        statuses = dict.fromkeys(("", QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name), int(status))
+        self._data.set_health(statuses)
+        self._control.set_health(statuses)
 
 
 def run(build: Callable[[Callable[[], None]], Server], started: Callable[[Addresses], None]) -> None:
@@ -244,26 +235,3 @@ def add_demo_accounts(engine: Engine) -> None:
             engine.get_account(f"demo-{plan}")
         except NotFound:
             engine.put_account(f"demo-{plan}", catalog=DEMO_CATALOG, plan=plan)
-
-
-def _bind_grpc(server: grpc.Server, host: str, port: int, setting: str) -> str:
-    """Bind a port and return the address. Tried with plain sockets first: their errors say what is the matter."""
-    try:
-        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        bound = server.add_insecure_port(_address(host, port))
-    except (OSError, RuntimeError) as error:
-        raise _cannot_listen(host, port, setting, error) from error
-    return _address(host, bound)
-
-
-def _cannot_listen(host: str, port: int, setting: str, error: Exception) -> FailedPrecondition:
-    reason = error.strerror if isinstance(error, OSError) else "the address cannot be had"
-    listen = setting.replace("port", "listen")
-    return FailedPrecondition(f"cannot listen on {_address(host, port)} (settings {listen} and {setting}): {reason}")
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,151 @@
+"""The native data port: `quota._core`'s front on its own threads, and the few threads of Python that it hands calls to.
+
+A call comes here if the core cannot answer it alone: an error that has to be put into words, an account that has to be
+fetched from the store, a compressed message, or a method that is Python's anyway. The handlers are those that grpcio serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import zlib
+from collections.abc import Mapping
+from typing import Final
+
+from quota._core import SERVED_METHODS, Front, Handed, Loop, Service
+from quota.engine import Engine
+from quota.server.ports import address_text, listening
+from quota.server.rpc import Answering
+from quota.server.status import STATUS, details, status_number
+from quota.settings import Settings
+from quota.store import Store
+
+HEALTH_PATH: Final = "/grpc.health.v1.Health/Check"
+HEALTH: Final = 6  # kinds of methods beside the core's own, as core/front.pxd numbers them
+PYTHON: Final = 7
+READ: Final = 1  # roles, likewise
+WRITE: Final = 2
+READING: Final = frozenset({"Peek", "GetUsage"})
+WARN_SECONDS: Final = 0.2  # from the first step of leaving to the second: a round trip, and some
+UNKNOWN: Final = 2  # statuses of gRPC's that no error of ours has
+DEADLINE_EXCEEDED: Final = 4
+RESOURCE_EXHAUSTED: Final = 8
+INTERNAL: Final = 13
+
+logger = logging.getLogger(__name__)
+
+
+class NativeFront:
+    """Serves QuotaService and health on one port. `listen`, `start`, and `stop`.
+
+    `answerings` maps full paths to the handlers in Python.
+    """
+
+    def __init__(
+        self, settings: Settings, engine: Engine, answerings: Mapping[str, Answering], *, store: Store | None
+    ) -> None:
+        self._settings = settings
+        self._answerings = answerings
+        self._front = Front(
+            [*map(_method, answerings), (HEALTH_PATH, HEALTH, 0)],
+            settings,
+            service=Service(engine.ledger, settings.batch_items_max),
+            watermark=store.watermark if store else None,
+        )
+        self.loops = [Loop(self._front, engine.clock, settings) for _ in range(settings.front_threads)]
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._helpers: list[threading.Thread] = []
+
+    def listen(self, host: str, port: int, setting: str) -> str:
+        """Take the port, and return the address. Raises FailedPrecondition."""
+        self._sockets = listening(host, port, setting)
+        for loop in self.loops:
+            for taken in self._sockets:
+                loop.listen(taken.fileno())
+        return address_text(host, self._sockets[0].getsockname()[1])
+
+    def start(self) -> None:
+        """Answer from now on."""
+        for index, loop in enumerate(self.loops):
+            self._threads.append(threading.Thread(target=loop.run, name=f"front-{index}", daemon=True))
+        for index in range(self._settings.rpc_threads):
+            self._helpers.append(threading.Thread(target=self._help, name=f"handed-{index}", daemon=True))
+        for thread in (*self._threads, *self._helpers):
+            thread.start()
+
+    def set_health(self, statuses: Mapping[str, int]) -> None:
+        """Say how services are: name to the number of grpc.health.v1."""
+        self._front.set_health(statuses)
+
+    def stop(self) -> None:
+        """Take no more, let those be answered that are on their way, and close. Takes `grace_ms` at most, and a little."""
+        for loop in self.loops:
+            loop.warn()
+        self._close_sockets()
+        if self._threads:
+            self._threads[0].join(min(WARN_SECONDS, self._settings.grace_ms / 1000))
+        for loop in self.loops:
+            loop.leave()
+        for thread in self._threads:
+            thread.join(self._settings.grace_ms / 1000 + 1)
+        for loop in self.loops:
+            loop.end()
+        self._front.close()
+        for thread in (*self._threads, *self._helpers):
+            thread.join()
+
+    def _close_sockets(self) -> None:
+        for taken in self._sockets:
+            taken.close()
+        self._sockets = []
+
+    # ---- Calls in Python's hands ----
+
+    def _help(self) -> None:
+        while (handed := self._front.next()) is not None:
+            self._answer(handed)
+
+    def _answer(self, handed: Handed) -> None:
+        try:
+            message = _plain(handed, self._settings.message_bytes_max)
+            handed.answer(self._answerings[handed.path](message, lambda: handed.peer))
+        except _NotPlainError as error:
+            handed.fail(error.status, str(error))
+        except tuple(STATUS) as error:
+            handed.fail(status_number(error), details(error))
+        except Exception as error:  # a bug: the caller is told, and the thread goes on
+            logger.exception("%s", handed.path)
+            handed.fail(UNKNOWN, f"Exception calling application: {error}")
+
+
+def _method(path: str) -> tuple[str, int, int]:
+    """The method as the core numbers it: path, kind, least role."""
+    name = path.rpartition("/")[2]
+    kind = SERVED_METHODS.index(name) if path.startswith("/quota.v1.QuotaService/") else PYTHON
+    return path, kind, READ if name in READING else WRITE
+
+
+class _NotPlainError(Exception):
+    """A compressed message that cannot be had plain."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def _plain(handed: Handed, bytes_max: int) -> bytes:
+    """The message, uncompressed, but no longer than a plain one may be."""
+    if not handed.encoding:
+        return handed.message
+    inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
+    try:
+        message = inflating.decompress(handed.message, bytes_max + 1)
+    except zlib.error as error:
+        raise _NotPlainError(INTERNAL, f"The message is not {handed.encoding}: {error}") from error
+    if len(message) > bytes_max:
+        raise _NotPlainError(RESOURCE_EXHAUSTED, "The message is longer than message_bytes_max")
+    if not inflating.eof:
+        raise _NotPlainError(INTERNAL, f"The message is not {handed.encoding}: it ends too early")
+    return message
