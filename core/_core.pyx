@@ -43,8 +43,8 @@ from counters cimport counter_kind, counters_add, counters_copy, counters_init, 
 from decide cimport decide
 from fingerprint cimport request_id_hash, settlement_fingerprint
 from front cimport (
-    HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, SERVED, STATUSES, TOKENS_MAX, call_t, front_t, limits_t, pthread_cond_t, pthread_mutex_t,
-    session_t, tokens_t, worker_t,
+    BUCKETS, HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, SERVED, STATUSES, TOKENS_MAX, call_t, figures_t, front_t, limits_t, pthread_cond_t,
+    pthread_mutex_t, session_t, tokens_t, worker_t,
 )
 from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
 from line cimport line_lay, line_t, line_time

@@ -220,6 +220,43 @@ cdef class Loop:
     def connection_count(self):
         return self._count
 
+    def calls(self):
+        """(path, status, count) of every kind of call so far; the path is empty for methods that are not served."""
+        cdef int method, status
+        cdef figures_t* figures = &self.worker.figures
+        return [
+            (self.path(method), status, figures.calls[method][status])
+            for method in range(self.front.c.method_count + 1) for status in range(STATUSES) if figures.calls[method][status]
+        ]
+
+    def times(self):
+        """(path, calls by the bucket of the nanoseconds that they took, all their nanoseconds) of every method; the last bucket has no end."""
+        cdef int method, bucket
+        cdef figures_t* figures = &self.worker.figures
+        return [
+            (self.path(method), [figures.times[method][bucket] for bucket in range(BUCKETS + 1)], figures.times_sum[method])
+            for method in range(self.front.c.method_count + 1)
+        ]
+
+    @cython.final
+    cdef str path(self, int method):
+        return self.front.methods[method] if method < self.front.c.method_count else ""
+
+    def figures(self):
+        """What happened so far, by name: connections, floods, bytes."""
+        cdef figures_t* figures = &self.worker.figures
+        return {
+            "connections": self._count,
+            "connections_opened": figures.sessions_opened,
+            "connections_refused": figures.sessions_refused,
+            "connections_calmed": figures.sessions_calmed,
+            "calls_reset": figures.streams_reset,
+            "headers_refused": figures.headers_refused,
+            "bytes_received": figures.bytes_in,
+            "bytes_sent": figures.bytes_out,
+            "answers_waiting": figures.waiting,
+        }
+
     # ---- The thread ----
 
     def run(self):
@@ -320,7 +357,7 @@ cdef class Loop:
                     self.stop_accepting()
                     self._accept_at = self.worker.monotonic + 100 * MS
                 return
-            if self._count >= self._connections_max or not self.open(fd, &address, size):
+            if self._count >= self._connections_max or not self.take_in(fd, &address, size):
                 self.worker.figures.sessions_refused += 1
                 close(fd)
 
@@ -340,7 +377,7 @@ cdef class Loop:
             epoll_ctl(self._epoll, EPOLL_CTL_ADD, self._listeners[i], &event)
 
     @cython.final
-    cdef bint open(self, int fd, const sockaddr_storage* address, socklen_t size) noexcept nogil:
+    cdef bint take_in(self, int fd, const sockaddr_storage* address, socklen_t size) noexcept nogil:
         """Take a connection in; false without memory or descriptors."""
         cdef conn_t* conn = <conn_t*>calloc(1, sizeof(conn_t))
         cdef epoll_event event
@@ -357,7 +394,7 @@ cdef class Loop:
         conn.fd, conn.reading, conn.moved = fd, True, self.worker.monotonic
         conn.old = self.worker.monotonic + self.patience.age - self.throw(self.patience.age // 10) if self.patience.age else 0
         event.events, event.data.ptr = EPOLLIN, conn
-        if self._channels is not None and not self.open_channel(conn) or epoll_ctl(self._epoll, EPOLL_CTL_ADD, fd, &event) != 0:
+        if self._channels is not None and not self.secure_conn(conn) or epoll_ctl(self._epoll, EPOLL_CTL_ADD, fd, &event) != 0:
             self.drop_channel(conn)
             session_free(conn.session)
             free(conn)
@@ -380,7 +417,7 @@ cdef class Loop:
     # ---- TLS ----
 
     @cython.final
-    cdef bint open_channel(self, conn_t* conn) noexcept nogil:
+    cdef bint secure_conn(self, conn_t* conn) noexcept nogil:
         with gil:
             try:
                 channel = self._channels()
@@ -398,29 +435,29 @@ cdef class Loop:
                 conn.tls = NULL
 
     @cython.final
-    cdef bint feed_secured(self, conn_t* conn, const uint8_t* at, size_t size) noexcept nogil:
+    cdef bint decrypt_and_feed(self, conn_t* conn, const uint8_t* at, size_t size) noexcept nogil:
         """Decrypt what has arrived and feed it; false if the connection is to be closed."""
         cdef const uint8_t* plain
         cdef size_t plain_size
         cdef bint good = True
         with gil:
             try:
-                opened = (<object>conn.tls).open(at[:size])
+                plaintext = (<object>conn.tls).decrypt(at[:size])
             except Exception:       # no handshake with us, or not TLS
                 return False
-            if opened is None:
+            if plaintext is None:
                 return False
-            plain, plain_size = <const uint8_t*>PyBytes_AS_STRING(opened), len(opened)
+            plain, plain_size = <const uint8_t*>PyBytes_AS_STRING(plaintext), len(plaintext)
             with nogil:
                 good = plain_size == 0 or session_feed(conn.session, plain, plain_size)
         return good
 
     @cython.final
-    cdef bint seal(self, conn_t* conn, buffer_t* out) noexcept nogil:
+    cdef bint encrypt(self, conn_t* conn, buffer_t* out) noexcept nogil:
         """Encrypt what is to be sent, in its place."""
         with gil:
             try:
-                sealed = (<object>conn.tls).seal(out.at[:out.size] if out.size else b"")
+                sealed = (<object>conn.tls).encrypt(out.at[:out.size] if out.size else b"")
             except Exception:
                 return False
             out.size = 0
@@ -448,7 +485,7 @@ cdef class Loop:
                 return
             self.read_clocks()
             conn.session.is_dirty = True        # flushed right here, so that nobody has to list it
-            good = self.feed_secured(conn, self._input, size) if conn.tls != NULL else session_feed(conn.session, self._input, size)
+            good = self.decrypt_and_feed(conn, self._input, size) if conn.tls != NULL else session_feed(conn.session, self._input, size)
             conn.session.is_dirty = False
             self.flush(conn)
             if not good and not conn.closed:
@@ -460,19 +497,23 @@ cdef class Loop:
     cdef void flush(self, conn_t* conn) noexcept nogil:
         """Send what there is to send, as far as the socket takes it."""
         cdef buffer_t* out = &self.worker.out
+        cdef bint more = False      # one write is not enough
         if conn.out.size == 0:
             out.failed, out.size = False, 0
-            if not session_fetch(conn.session, out, WRITE_BYTES) or conn.tls != NULL and not self.seal(conn, out):
+            if not session_fetch(conn.session, out, WRITE_BYTES) or conn.tls != NULL and not self.encrypt(conn, out):
                 self.close(conn)
                 return
+            more = out.size >= WRITE_BYTES
             if out.size and not self.send(conn, out):
                 return
         elif not self.send(conn, &conn.out):
             return
+        else:
+            more = conn.out.size == 0       # what has gathered meanwhile comes with the next
         if conn.out.size == 0 and session_over(conn.session):
             self.close(conn)
             return
-        self.watch(conn)
+        self.watch(conn, more)
 
     @cython.final
     cdef bint send(self, conn_t* conn, buffer_t* out) noexcept nogil:
@@ -501,9 +542,9 @@ cdef class Loop:
         return True
 
     @cython.final
-    cdef void watch(self, conn_t* conn) noexcept nogil:
+    cdef void watch(self, conn_t* conn, bint more) noexcept nogil:
         """Ask epoll for what the connection can use."""
-        cdef bint writing = conn.out.size > 0
+        cdef bint writing = more or conn.out.size > 0
         cdef bint reading = not writing and not session_full(conn.session)
         cdef epoll_event event
         if writing == conn.writing and reading == conn.reading:

@@ -16,6 +16,7 @@ SERVED_METHODS = ("Admit", "AdmitBatch", "Peek", "Settle", "Renew", "GetUsage")
 
 
 @cython.final
+@cython.auto_pickle(False)
 cdef class Service:
     """Serves a ledger's data port. A batch has at most `batch_items_max` items."""
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from typing import Final
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
 
+import grpc
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,13 +22,17 @@ from quota.ranges import MICRO
 from quota.store import Store
 from quota.version import VERSION
 
+if TYPE_CHECKING:
+    from quota.server.native import NativeFront
+
+STATUS_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 RPC_SECONDS_BUCKETS: Final = (
     10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0, 5.0,
 )  # fmt: skip
 
 
-class RpcTimer:
-    """Observes how long calls take, by method."""
+class RpcTimer(Collector):
+    """Observes how long calls take, by method: those of Python's handlers here, those of a native front when somebody scrapes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._histogram = Histogram(
@@ -34,12 +40,71 @@ class RpcTimer:
             "Time from the received message to the serialized answer, by method.",
             ["method"],
             buckets=RPC_SECONDS_BUCKETS,
-            registry=registry,
+            registry=None,
         )
+        self._native: NativeFront | None = None
+        registry.register(self)
 
     def observer(self, method: str) -> Callable[[float], None]:
         """Return the function that takes one call's seconds; looked up once, since that costs more than observing."""
         return self._histogram.labels(method).observe
+
+    def observe_native(self, front: NativeFront) -> None:
+        """Have the figures of a native front told as well."""
+        self._native = front
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._histogram.collect():
+            if self._native is not None:
+                _add_native_times(metric, self._native)
+            yield metric
+        if self._native is not None:
+            yield from _native_metrics(self._native)
+
+
+def _add_native_times(metric: Metric, front: NativeFront) -> None:
+    bounds = [*map(repr, RPC_SECONDS_BUCKETS), "+Inf"]
+    for path, counts, nanoseconds in front.times():
+        labels = {"method": method_label(path)}
+        cumulative = list(accumulate(counts))
+        for bound, count in zip(bounds, cumulative, strict=True):
+            metric.add_sample("quotad_rpc_seconds_bucket", {**labels, "le": bound}, count)
+        metric.add_sample("quotad_rpc_seconds_count", labels, cumulative[-1])
+        metric.add_sample("quotad_rpc_seconds_sum", labels, nanoseconds / 1e9)
+
+
+def method_label(path: str) -> str:
+    """`QuotaService/Admit` of `/quota.v1.QuotaService/Admit`; `other` for paths that are not served, whatever they are."""
+    return path.rpartition(".")[2] or "other"
+
+
+def _native_metrics(front: NativeFront) -> Iterator[Metric]:
+    calls = CounterMetricFamily(
+        "quotad_front_calls",
+        "Calls answered by the native front, by method and gRPC status.",
+        labels=["method", "status"],
+    )
+    for path, status, count in front.calls():
+        calls.add_metric([method_label(path), STATUS_NAMES[status]], count)
+    yield calls
+    figures = front.figures()
+    yield GaugeMetricFamily("quotad_front_connections", "Connections that are open.", value=figures["connections"])
+    yield GaugeMetricFamily(
+        "quotad_front_answers_waiting", "Answers that wait for the disk.", value=figures["answers_waiting"]
+    )
+    yield GaugeMetricFamily(
+        "quotad_front_calls_handed", "Calls that the front has handed to Python.", value=figures["calls_handed"]
+    )
+    for name, meaning in (
+        ("connections_opened", "Connections accepted."),
+        ("connections_refused", "Connections closed at once, past connections_max."),
+        ("connections_calmed", "Connections closed for too many control frames or headers."),
+        ("calls_reset", "Calls that their client gave up before they were answered."),
+        ("headers_refused", "Calls refused for a header list past header_bytes_max."),
+        ("bytes_received", "Bytes received, without TLS."),
+        ("bytes_sent", "Bytes sent, with TLS."),
+    ):
+        yield CounterMetricFamily(f"quotad_front_{name}", meaning, value=figures[name])
 
 
 def commit_observer(registry: CollectorRegistry) -> Callable[[float], None]:

@@ -10,7 +10,8 @@ import logging
 import socket
 import threading
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from quota._core import SERVED_METHODS, Front, Handed, Loop, Service
@@ -95,6 +96,31 @@ class NativeFront:
         self._front.close()
         for thread in (*self._threads, *self._helpers):
             thread.join()
+
+    # ---- Figures, of all loops together ----
+
+    def calls(self) -> Iterator[tuple[str, int, int]]:
+        """Yield path, status and number of calls; the path is empty for those that are not served."""
+        counts: Counter[tuple[str, int]] = Counter()
+        for loop in self.loops:
+            counts.update({(path, status): count for path, status, count in loop.calls()})
+        return ((path, status, count) for (path, status), count in counts.items())
+
+    def times(self) -> Iterator[tuple[str, list[int], int]]:
+        """Yield path, calls by the time they took as metrics.RPC_SECONDS_BUCKETS divides it, and all their nanoseconds."""
+        for rows in zip(*(loop.times() for loop in self.loops), strict=True):
+            yield (
+                rows[0][0],
+                [sum(counts) for counts in zip(*(row[1] for row in rows), strict=True)],
+                sum(row[2] for row in rows),
+            )
+
+    def figures(self) -> dict[str, int]:
+        """Return what happened so far, by name."""
+        counts: Counter[str] = Counter()
+        for loop in self.loops:
+            counts.update(loop.figures())
+        return {**counts, "calls_handed": self._front.handed_count}
 
     def _close_sockets(self) -> None:
         for taken in self._sockets:

@@ -81,6 +81,7 @@ class Server:
         self._data: NativeFront | GrpcioFront
         if settings.front == "native":
             self._data = NativeFront(settings, self.engine, answerings(QUOTA_SERVICE, methods), store=self._store)
+            timer.observe_native(self._data)
         else:
             self._data = GrpcioFront(settings, service_handler(QUOTA_SERVICE, methods, timer))
         names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
