@@ -263,6 +263,7 @@ class Front:
 
 @final
 class Handed:
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn: ...
     @property
     def path(self) -> str: ...
     @property
