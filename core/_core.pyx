@@ -11,21 +11,22 @@ from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int32_t, int64_t, uint
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from adjust cimport account_limit_state, adjust, adjusted_t
+from adjust cimport adjust, adjusted_t
 from admission cimport (
-    HELD, ID_BYTES_MAX, SETTLED, admission_copy, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
+    HELD, ID_BYTES_MAX, SETTLED, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
     admission_outlives, admission_t, drawn_t, moved_t, spares_t,
 )
 from amounts cimport MICRO, amount_add
-from asked cimport HOLD_MAX_MS, TEXT_BYTES_MAX, UNITS_MAX, asked_admit, asked_complete, asked_t, request_complete
 from answer cimport (
     CONFLICT, DECIDED, HOLD_ENDED, HOLD_TOO_LONG, METER_ABSENT, NOT_HERE, NOT_KNOWN, NO_MEMORY, PROMPT_AMOUNT, answer_begin,
     answer_t, charge_t, ms_up, state_percent, state_t,
 )
-from ask cimport (
-    ACCOUNT_UNKNOWN, ALLOWED, DRAWS_MAX, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
+from ask cimport ACCOUNT_UNKNOWN, ALLOWED, DRAWS_MAX, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t
+from asked cimport (
+    CANCEL, HOLD_MAX_MS, TEXT_BYTES_MAX, UNITS_MAX, asked_admit, asked_complete, asked_item, asked_renew, asked_settle, asked_t, asked_usage,
+    batch_fits, request_complete,
 )
-from answered cimport answer_write, words_t
+from answered cimport answer_write, renewed_write, settled_write, standing_write, words_t
 from blob cimport (
     ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
     reader_t, write_bytes, write_record, writer_t,
@@ -35,14 +36,13 @@ from charge cimport terms_t
 from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
 from decide cimport decide
 from fingerprint cimport request_id_hash, settlement_fingerprint
-from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
 from prompt cimport prompt_t
 from record cimport (
     CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
-    record_new, record_override, record_remake, record_seen, record_slot, record_slots, record_stub, record_t,
+    record_new, record_override, record_remake, record_slot, record_slots, record_stub, record_t,
 )
 from refusal cimport part_of_message_t, refusal_t, refusal_write
 from rules cimport (
@@ -55,14 +55,15 @@ from side cimport (
     side_prefetch, side_prefetch_queues, side_reserve, side_reserve_prompt, side_t,
 )
 from siphash cimport siphash
+from standing cimport standing_free, standing_t, standing_take
 from table cimport (
     CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init,
     table_move, table_prefetch, table_probable, table_remove, table_t,
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from vendor cimport refused_t, vendor_t, vendor_word
-from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
-from wire cimport DEPTH_MAX, wire_of, wire_t
+from window cimport BUCKET, NEVER, SLIDING, slot_t, window_t
+from wire cimport DEPTH_MAX, put_close, put_open, wire_of, wire_t
 from zone cimport DAY_US, schedule_t, span_t, zone_t
 
 import re
