@@ -66,6 +66,7 @@ cdef class Decider(Archive):
     cdef int run(self, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:
         """Decide one request and count it. With the mutex held. `catalog` becomes -1 for an unknown account."""
         cdef terms_t terms
+        cdef bint behind
         cdef int outcome
         cdef record_t** where = self.seek(request, &outcome)
         catalog[0] = -1
@@ -77,14 +78,14 @@ cdef class Decider(Archive):
             return DECIDED
         where[0].flags |= RECENT
         catalog[0] = where[0].catalog
-        if where[0].seen_at > now + BEHIND_US_MAX:
-            self._behind += 1
+        behind = where[0].seen_at > now + BEHIND_US_MAX
         if not track_reserve(&self._track):
             return NO_MEMORY
         self.terms(&terms, catalog[0])
         outcome = decide(&terms, where, request, now, answer, True)
         if outcome != DECIDED:
             return outcome
+        self._behind += behind
         if answer.replayed:
             self._replays += 1
             answer.ticket = self._track.ticket
