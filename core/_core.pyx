@@ -16,22 +16,23 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from posix.unistd cimport close, read
 
-from adjust cimport account_limit_state, adjust, adjusted_t
+from adjust cimport adjust, adjusted_t
 from admission cimport (
-    HELD, ID_BYTES_MAX, SETTLED, admission_copy, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
+    HELD, ID_BYTES_MAX, SETTLED, admission_drawn, admission_id, admission_moved, admission_new, admission_open,
     admission_outlives, admission_t, drawn_t, moved_t, spares_t,
 )
 from amounts cimport MICRO, amount_add
-from atomic cimport atomic_read, atomic_write
-from asked cimport HOLD_MAX_MS, TEXT_BYTES_MAX, UNITS_MAX, asked_admit, asked_complete, asked_t, request_complete
 from answer cimport (
     CONFLICT, DECIDED, HOLD_ENDED, HOLD_TOO_LONG, METER_ABSENT, NOT_HERE, NOT_KNOWN, NO_MEMORY, PROMPT_AMOUNT, answer_begin,
     answer_t, charge_t, ms_up, state_percent, state_t,
 )
-from ask cimport (
-    ACCOUNT_UNKNOWN, ALLOWED, DRAWS_MAX, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t,
+from ask cimport ACCOUNT_UNKNOWN, ALLOWED, DRAWS_MAX, MODEL_NONE, MODEL_UNKNOWN_LABEL, RULE_ACCOUNT, draw_t, request_t
+from asked cimport (
+    CANCEL, HOLD_MAX_MS, TEXT_BYTES_MAX, UNITS_MAX, asked_admit, asked_complete, asked_item, asked_renew, asked_settle, asked_t, asked_usage,
+    batch_fits, request_complete,
 )
-from answered cimport answer_write, words_t
+from answered cimport answer_write, renewed_write, settled_write, standing_write, words_t
+from atomic cimport atomic_read, atomic_write
 from blob cimport (
     ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
     reader_t, write_bytes, write_record, writer_t,
@@ -46,7 +47,6 @@ from front cimport (
     BUCKETS, HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, SERVED, STATUSES, TOKENS_MAX, call_t, figures_t, front_t, limits_t, pthread_cond_t,
     pthread_mutex_t, session_t, tokens_t, worker_t,
 )
-from in_flight cimport UNLIMITED, in_flight_state, in_flight_state_t
 from line cimport line_lay, line_t, line_time
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
@@ -58,7 +58,7 @@ from nghttp2 cimport (
 from prompt cimport prompt_t
 from record cimport (
     CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
-    record_new, record_override, record_remake, record_seen, record_slot, record_slots, record_stub, record_t,
+    record_new, record_override, record_remake, record_slot, record_slots, record_stub, record_t,
 )
 from refusal cimport part_of_message_t, refusal_t, refusal_write
 from rules cimport (
@@ -75,6 +75,7 @@ from side cimport (
     side_prefetch, side_prefetch_queues, side_reserve, side_reserve_prompt, side_t,
 )
 from siphash cimport siphash
+from standing cimport standing_free, standing_t, standing_take
 from table cimport (
     CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init,
     table_move, table_prefetch, table_probable, table_remove, table_t,
@@ -86,8 +87,8 @@ from watermark cimport (
     LISTENERS_MAX, bell_ring, watermark_begin, watermark_durable, watermark_end, watermark_fail, watermark_failed, watermark_may_leave,
     watermark_oldest_ns, watermark_park, watermark_ring, watermark_t,
 )
-from window cimport BUCKET, NEVER, SLIDING, seen_t, slot_t, window_t
-from wire cimport DEPTH_MAX, wire_of, wire_t
+from window cimport BUCKET, NEVER, SLIDING, slot_t, window_t
+from wire cimport DEPTH_MAX, put_close, put_open, wire_of, wire_t
 from zone cimport DAY_US, schedule_t, span_t, zone_t
 
 import re

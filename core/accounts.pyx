@@ -137,6 +137,18 @@ cdef class Accounts:
         return table_find(&self._table, at, <uint32_t>len(id), self.hash_of(at, <uint32_t>len(id)))
 
     @cython.final
+    cdef record_t** seek(self, request_t* request, int* outcome) noexcept nogil:
+        """Where a request's account is, or NULL, and then why: NOT_KNOWN, or NOT_HERE if it was demoted. With the mutex held."""
+        cdef record_t** where = table_find(
+            &self._table, request.account.at, request.account.size, self.account_hash(request))
+        outcome[0] = DECIDED
+        if where == NULL or where[0].flags & DELETED:
+            outcome[0] = NOT_KNOWN
+        elif where[0].flags & DEMOTED:
+            outcome[0] = NOT_HERE
+        return where if outcome[0] == DECIDED else NULL
+
+    @cython.final
     cdef record_t** lock_find(self, bytes id, bint any) except? NULL:
         """Take the mutex and find an account, recalled if it was demoted; NULL if there is none. With `any`, tombstones too. The mutex is
         held on return, unless it raises."""

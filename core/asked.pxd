@@ -30,7 +30,7 @@ cdef struct asked_t:
     request_t request
     name_t prompt_id
     name_t client
-    int64_t mode                    # as the message has it
+    int64_t mode                    # as the message has it: of an AdmitRequest, or a SettleRequest's outcome
     int64_t hold_ms                 # likewise
     draw_t draws[DRAWS_MAX]         # the request's
 
@@ -155,3 +155,112 @@ cdef inline void asked_complete(asked_t* self) noexcept nogil:
     self.request.hold = self.hold_ms * 1000
     asked_hash_draws(self)
     request_complete(&self.request, self.prompt_id, self.client)
+
+
+# ---- The others: they name an account, and all but one an admission ----
+
+cdef inline bint asked_named(const asked_t* self, bint by_id) noexcept nogil:
+    cdef const request_t* request = &self.request
+    return 1 <= request.account.size <= TEXT_BYTES_MAX and (not by_id or 1 <= request.id.size <= TEXT_BYTES_MAX)
+
+
+cdef inline bint asked_settle(asked_t* self, wire_t wire, int depth) noexcept nogil:
+    """Read a SettleRequest and make it ready; false if it is out of range, or no message."""
+    cdef request_t* request = &self.request
+    cdef uint32_t tag
+    asked_clear(self)
+    while True:
+        tag = wire_tag(&wire)
+        if tag == 0:
+            break
+        if tag == (1 << 3 | DELIMITED):
+            request.account = wire_text(&wire)
+        elif tag == (2 << 3 | DELIMITED):
+            request.id = wire_text(&wire)
+        elif tag == (3 << 3 | VARINT):
+            self.mode = <int>wire_varint(&wire)
+        elif tag == (4 << 3 | DELIMITED):
+            if not asked_draw(self, wire_span(&wire), depth - 1):
+                return False
+        else:
+            wire_skip(&wire, tag, depth)
+    if wire.bad or not asked_named(self, True) or self.mode not in (COMMIT, CANCEL) or (self.mode == CANCEL and request.draw_count):
+        return False
+    asked_hash_draws(self)
+    request.id_hash = request_id_hash(request.id)
+    request.hashed_by = 0
+    return True
+
+
+cdef inline bint asked_renew(asked_t* self, wire_t wire, int depth) noexcept nogil:
+    """Read a RenewRequest and make it ready; false if it is out of range, or no message. How long a hold may be, the ledger says."""
+    cdef request_t* request = &self.request
+    cdef uint32_t tag
+    asked_clear(self)
+    while True:
+        tag = wire_tag(&wire)
+        if tag == 0:
+            break
+        if tag == (1 << 3 | DELIMITED):
+            request.account = wire_text(&wire)
+        elif tag == (2 << 3 | DELIMITED):
+            request.id = wire_text(&wire)
+        elif tag == (3 << 3 | VARINT):
+            self.hold_ms = <int64_t>wire_varint(&wire)
+        else:
+            wire_skip(&wire, tag, depth)
+    if wire.bad or not asked_named(self, True) or not 1 <= self.hold_ms <= HOLD_MAX_MS:
+        return False
+    request.id_hash = request_id_hash(request.id)
+    request.hashed_by = 0
+    return True
+
+
+cdef inline bint asked_usage(asked_t* self, wire_t wire, int depth) noexcept nogil:
+    """Read a GetUsageRequest and make it ready; false if it is out of range, or no message."""
+    cdef uint32_t tag
+    asked_clear(self)
+    while True:
+        tag = wire_tag(&wire)
+        if tag == 0:
+            break
+        if tag == (1 << 3 | DELIMITED):
+            self.request.account = wire_text(&wire)
+        else:
+            wire_skip(&wire, tag, depth)
+    self.request.hashed_by = 0
+    return not wire.bad and asked_named(self, False)
+
+
+# ---- Batches ----
+
+cdef inline bint batch_next(wire_t* self, wire_t* item, int depth) noexcept nogil:
+    """Go on to the next item of an AdmitBatchRequest; false where there is none, or the rest is no message. With it `self` stands behind the
+    item."""
+    cdef uint32_t tag
+    while True:
+        tag = wire_tag(self)
+        if tag == 0:
+            return False
+        if tag == (1 << 3 | DELIMITED):
+            item[0] = wire_span(self)
+            return not self.bad
+        wire_skip(self, tag, depth)
+
+
+cdef inline bint asked_item(asked_t* self, wire_t* batch, int depth) noexcept nogil:
+    """Read the next item of an AdmitBatchRequest; false where there is none, or one that is out of range."""
+    cdef wire_t item
+    return batch_next(batch, &item, depth) and asked_admit(self, item, depth - 1)
+
+
+cdef inline bint batch_fits(wire_t self, size_t items_max, int depth) noexcept nogil:
+    """Whether it is a message of not too many items, and each of them is in range."""
+    cdef asked_t asked
+    cdef wire_t item
+    cdef size_t count = 0
+    while batch_next(&self, &item, depth):
+        count += 1
+        if count > items_max or not asked_admit(&asked, item, depth - 1):
+            return False
+    return not self.bad

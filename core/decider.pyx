@@ -65,27 +65,27 @@ cdef class Decider(Archive):
     @cython.final
     cdef int run(self, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:
         """Decide one request and count it. With the mutex held. `catalog` becomes -1 for an unknown account."""
-        cdef record_t** where = table_find(
-            &self._table, request.account.at, request.account.size, self.account_hash(request))
         cdef terms_t terms
+        cdef bint behind
         cdef int outcome
-        if where == NULL or where[0].flags & DELETED:
+        cdef record_t** where = self.seek(request, &outcome)
+        catalog[0] = -1
+        if outcome == NOT_HERE:
+            return NOT_HERE
+        if outcome == NOT_KNOWN:
             answer_unknown(answer)
-            catalog[0] = -1
             counters_add(&self._counters, counter_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
             return DECIDED
-        if where[0].flags & DEMOTED:
-            return NOT_HERE
         where[0].flags |= RECENT
         catalog[0] = where[0].catalog
-        if where[0].seen_at > now + BEHIND_US_MAX:
-            self._behind += 1
+        behind = where[0].seen_at > now + BEHIND_US_MAX
         if not track_reserve(&self._track):
             return NO_MEMORY
         self.terms(&terms, catalog[0])
         outcome = decide(&terms, where, request, now, answer, True)
         if outcome != DECIDED:
             return outcome
+        self._behind += behind
         if answer.replayed:
             self._replays += 1
             answer.ticket = self._track.ticket
@@ -97,25 +97,23 @@ cdef class Decider(Archive):
         return DECIDED
 
     @cython.final
-    cdef void words(self, words_t* words, int catalog) noexcept nogil:
-        """What the numbers of an answer are called, for as long as the mutex is held."""
-        words.labels = self._catalogs.labels.at
-        words.versions = self._catalogs.versions
-        words.rules = self._catalogs.in_force[catalog].rules if catalog >= 0 else NULL
-        words.wording = words.rules if catalog >= 0 else self._catalogs.in_force[self._catalogs.wording].rules
-
-    @cython.final
-    cdef int admit_into(self, request_t* request, int64_t now, answer_t* answer, buffer_t* out) noexcept nogil:
-        """Decide one request and write the answer as a message. With the mutex held. Memory for an answer that allows is there before anything is
-        charged; a refusal or an answer given again may fail for want of it (`out.failed`), and leaves nothing behind."""
-        cdef words_t words
-        cdef int catalog, outcome
-        if buffer_reserve(out, self._catalogs.answer_bytes_max + TEXT_BYTES_MAX) == NULL:
+    cdef int look(self, record_t** where, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:
+        """What `run` would say of an account, NULL being an unknown one: decided on a copy of the record, so that nothing can change, and not
+        counted. With the mutex held."""
+        cdef terms_t terms
+        cdef record_t* copy
+        cdef int outcome
+        catalog[0] = -1
+        if where == NULL:
+            answer_unknown(answer)
+            return DECIDED
+        copy = record_copy(where[0])
+        if copy == NULL:
             return NO_MEMORY
-        outcome = self.run(request, now, answer, &catalog)
-        if outcome == DECIDED:
-            self.words(&words, catalog)
-            answer_write(answer, &words, request, now, out)
+        catalog[0] = copy.catalog
+        self.terms(&terms, catalog[0])
+        outcome = decide(&terms, &copy, request, now, answer, False)
+        free(copy)
         return outcome
 
     @cython.final
@@ -187,22 +185,13 @@ cdef class Decider(Archive):
         return self.deliver(decision, outcome, &answer, catalog)
 
     cpdef object peek(self, Request request, int64_t now):
-        """What admit would say. Decides on a copy of the record, so that nothing can change, and is not counted."""
+        """What admit would say. Changes nothing, and is not counted."""
         cdef Decision decision = self.blank(request, now)
         cdef answer_t answer
-        cdef terms_t terms
-        cdef int catalog = -1, outcome = DECIDED
-        cdef record_t* copy = NULL
+        cdef int catalog, outcome
         where = self.lock_find(request._account, False)
-        if where == NULL:
-            answer_unknown(&answer)
-        else:
-            catalog = where[0].catalog
-            self.terms(&terms, catalog)
-            copy = record_copy(where[0])
-            outcome = decide(&terms, &copy, &request.c, now, &answer, False) if copy != NULL else NO_MEMORY
+        outcome = self.look(where, &request.c, now, &answer, &catalog)
         pthread_mutex_unlock(&self._mutex)
-        free(copy)
         return self.deliver(decision, outcome, &answer, catalog)
 
     @cython.final

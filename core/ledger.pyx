@@ -12,7 +12,6 @@ cdef class Ledger(Decider):
     def settle(self, str account not None, str request_id not None, object outcome, object draws, int64_t now):
         """Close an admission. Returns a Settlement. Raises NotFound, AlreadyExists, InvalidArgument; nothing is changed then."""
         cdef Request request = Request(account, request_id=request_id, draws=draws)
-        cdef terms_t terms
         cdef settled_t settled
         cdef int result = NOT_KNOWN
         cdef bint cancels = outcome == Outcome.CANCEL
@@ -24,13 +23,8 @@ cdef class Ledger(Decider):
             raise InvalidArgument("request_id", request_id, f"1 to {NAME_BYTES_MAX} bytes of UTF-8")
         content = settlement_fingerprint(cancels, request.c.draws, request.c.draw_count)
         where = self.lock_find(request._account, False)
-        if where != NULL and not track_reserve(&self._track):
-            result = NO_MEMORY
-        elif where != NULL:
-            self.terms(&terms, where[0].catalog)
-            result = settle(&terms, where, &request.c, cancels, content, now, &settled)
-            if result == DECIDED:
-                track_note(&self._track, where[0])
+        if where != NULL:
+            result = self.settle_at(where, &request.c, cancels, content, now, &settled)
         pthread_mutex_unlock(&self._mutex)
         if result == NOT_KNOWN:
             raise self.not_known(request, where != NULL)
@@ -39,6 +33,21 @@ cdef class Ledger(Decider):
         if result != DECIDED:
             raise self.error_of(request, result, settled.past_draw)
         return self.settlement_of(&settled)
+
+    @cython.final
+    cdef int settle_at(
+        self, record_t** where, const request_t* request, bint cancels, uint64_t content, int64_t now, settled_t* settled
+    ) noexcept nogil:
+        """Settle and note the change. With the mutex held."""
+        cdef terms_t terms
+        cdef int outcome
+        if not track_reserve(&self._track):
+            return NO_MEMORY
+        self.terms(&terms, where[0].catalog)
+        outcome = settle(&terms, where, request, cancels, content, now, settled)
+        if outcome == DECIDED:
+            track_note(&self._track, where[0])
+        return outcome
 
     @cython.final
     cdef object settlement_of(self, const settled_t* settled):
@@ -66,18 +75,25 @@ cdef class Ledger(Decider):
         check_whole("hold_ms", hold_ms, 1, self._bounds.hold_us_max // 1000)
         cdef int64_t hold = hold_ms * 1000
         where = self.lock_find(request._account, False)
-        if where != NULL and not track_reserve(&self._track):
-            result = NO_MEMORY
-        elif where != NULL:
-            result = renew(where[0], &request.c, hold, now, &self._spares, &hold_until)
-            if result == DECIDED:
-                track_note(&self._track, where[0])
+        if where != NULL:
+            result = self.renew_at(where[0], &request.c, hold, now, &hold_until)
         pthread_mutex_unlock(&self._mutex)
         if result == HOLD_ENDED:
             raise FailedPrecondition(f"the hold of request {request_id!r} of account {account!r} has ended, or none was opened")
         if result != DECIDED:
             raise self.not_known(request, where != NULL) if result == NOT_KNOWN else MemoryError()
         return milliseconds_up(hold_until)
+
+    @cython.final
+    cdef int renew_at(self, record_t* record, const request_t* request, int64_t hold, int64_t now, int64_t* hold_until) noexcept nogil:
+        """Renew and note the change. With the mutex held."""
+        cdef int outcome
+        if not track_reserve(&self._track):
+            return NO_MEMORY
+        outcome = renew(record, request, hold, now, &self._spares, hold_until)
+        if outcome == DECIDED:
+            track_note(&self._track, record)
+        return outcome
 
     def adjust(self, str account not None, str pool not None, str limit_id not None, int64_t micro, int64_t now):
         """Take (above 0) or give back (below 0) by hand, under the limits of the account's plan that `pool` or `limit_id` names, the other

@@ -23,7 +23,7 @@ cdef class Service:
     cdef Ledger _ledger
     cdef size_t _batch_items_max
 
-    def __init__(self, Ledger ledger not None, size_t batch_items_max):
+    def __cinit__(self, Ledger ledger not None, size_t batch_items_max):
         self._ledger = ledger
         self._batch_items_max = batch_items_max
 
@@ -38,23 +38,189 @@ cdef class Service:
         ticket[0] = rest[0] = 0
         if method == ADMIT:
             served = self.admit(wire, now, out, ticket)
+        elif method == ADMIT_BATCH:
+            served = self.admit_batch(wire, now, out, ticket, rest)
+        elif method == PEEK:
+            served = self.peek(wire, now, out)
+        elif method == SETTLE:
+            served = self.settle(wire, now, out, ticket)
+        elif method == RENEW:
+            served = self.renew(wire, now, out, ticket)
+        elif method == GET_USAGE:
+            served = self.get_usage(wire, now, out)
         if rest[0] == 0 and (served == HANDED or out.failed):
             out.size = start
+            ticket[0] = 0
             return HANDED
         return served
 
+    # ---- Admit, AdmitBatch, Peek ----
+
     cdef int admit(self, wire_t wire, int64_t now, buffer_t* out, uint64_t* ticket) noexcept nogil:
         cdef asked_t asked
-        cdef answer_t answer
         cdef int outcome
         if not asked_admit(&asked, wire, DEPTH_MAX):
             return HANDED
         asked_complete(&asked)
         pthread_mutex_lock(&self._ledger._mutex)
-        outcome = self._ledger.admit_into(&asked.request, now, &answer, out)
+        outcome = self.admit_into(&asked.request, now, out, ticket)
         pthread_mutex_unlock(&self._ledger._mutex)
-        ticket[0] = answer.ticket
         return SERVED if outcome == DECIDED else HANDED
+
+    cdef int admit_into(self, request_t* request, int64_t now, buffer_t* out, uint64_t* ticket) noexcept nogil:
+        """Decide and write the answer; `ticket` is raised to its own. With the mutex held. Room for an answer that allows is there before anything
+        is charged; what else might lack room leaves nothing behind, or is the same when it is asked for again."""
+        cdef answer_t answer
+        cdef int catalog, outcome
+        if buffer_reserve(out, self._ledger._catalogs.answer_bytes_max + TEXT_BYTES_MAX) == NULL:
+            return NO_MEMORY
+        outcome = self._ledger.run(request, now, &answer, &catalog)
+        if outcome != DECIDED:
+            return outcome
+        self.write(&answer, catalog, request, now, out)
+        ticket[0] = max(ticket[0], answer.ticket)
+        return DECIDED if not out.failed else NO_MEMORY
+
+    cdef void write(self, const answer_t* answer, int catalog, const request_t* request, int64_t now, buffer_t* out) noexcept nogil:
+        cdef words_t words
+        self.words(&words, catalog)
+        answer_write(answer, &words, request, now, out)
+
+    cdef void words(self, words_t* words, int catalog) noexcept nogil:
+        """What numbers are called under a catalog, -1 being that of an unknown account, for as long as the mutex is held."""
+        words.labels = self._ledger._catalogs.labels.at
+        words.versions = self._ledger._catalogs.versions
+        words.rules = words.wording = NULL
+        if catalog >= 0:
+            words.rules = words.wording = self._ledger._catalogs.in_force[catalog].rules
+        else:
+            words.wording = self._ledger._catalogs.in_force[self._ledger._catalogs.wording].rules
+
+    cdef int admit_batch(self, wire_t wire, int64_t now, buffer_t* out, uint64_t* ticket, size_t* rest) noexcept nogil:
+        """The message is read twice: whole, so that nothing is decided of one that has to be refused, and again in groups."""
+        cdef const uint8_t* start = wire.at
+        cdef asked_t asked[GROUP]
+        cdef request_t* group[GROUP]
+        cdef size_t places[GROUP]       # where each item's field begins
+        cdef int count = GROUP, decided
+        if not batch_fits(wire, self._batch_items_max, DEPTH_MAX):
+            return HANDED
+        while count == GROUP:
+            count = 0
+            while count < GROUP:
+                places[count] = wire.at - start
+                if not asked_item(&asked[count], &wire, DEPTH_MAX):
+                    break
+                asked_complete(&asked[count])
+                group[count] = &asked[count].request
+                count += 1
+            pthread_mutex_lock(&self._ledger._mutex)
+            decided = self.admit_group(group, count, now, out, ticket)
+            pthread_mutex_unlock(&self._ledger._mutex)
+            if decided < count:
+                rest[0] = places[decided]
+                return HANDED
+        return SERVED
+
+    cdef int admit_group(self, request_t** group, int count, int64_t now, buffer_t* out, uint64_t* ticket) noexcept nogil:
+        """Decide each in turn and write the results; how many, up to the first that cannot be answered here. With the mutex held."""
+        cdef size_t start, result, response
+        cdef int i
+        self._ledger.fetch(group, count)
+        for i in range(count):
+            start = out.size
+            result = put_open(out, 1)
+            response = put_open(out, 1)
+            if self.admit_into(group[i], now, out, ticket) != DECIDED:
+                out.size = start
+                return i
+            put_close(out, response)
+            put_close(out, result)
+        return count
+
+    cdef int peek(self, wire_t wire, int64_t now, buffer_t* out) noexcept nogil:
+        cdef asked_t asked
+        cdef answer_t answer
+        cdef record_t** where
+        cdef int outcome, catalog
+        if not asked_admit(&asked, wire, DEPTH_MAX):
+            return HANDED
+        asked_complete(&asked)
+        pthread_mutex_lock(&self._ledger._mutex)
+        where = self._ledger.seek(&asked.request, &outcome)
+        if outcome != NOT_HERE:
+            outcome = self._ledger.look(where, &asked.request, now, &answer, &catalog)
+        if outcome == DECIDED:
+            self.write(&answer, catalog, &asked.request, now, out)
+        pthread_mutex_unlock(&self._ledger._mutex)
+        return SERVED if outcome == DECIDED else HANDED
+
+    # ---- Settle, Renew, GetUsage ----
+
+    cdef int settle(self, wire_t wire, int64_t now, buffer_t* out, uint64_t* ticket) noexcept nogil:
+        cdef asked_t asked
+        cdef settled_t settled
+        cdef record_t** where
+        cdef uint64_t content
+        cdef int outcome
+        if not asked_settle(&asked, wire, DEPTH_MAX):
+            return HANDED
+        content = settlement_fingerprint(asked.mode == CANCEL, asked.draws, asked.request.draw_count)
+        pthread_mutex_lock(&self._ledger._mutex)
+        where = self._ledger.seek(&asked.request, &outcome)
+        if where != NULL:
+            outcome = self._ledger.settle_at(where, &asked.request, asked.mode == CANCEL, content, now, &settled)
+        if outcome == DECIDED:
+            settled_write(&settled, self._ledger._catalogs.labels.at, out)
+        ticket[0] = self._ledger._track.ticket
+        pthread_mutex_unlock(&self._ledger._mutex)
+        return SERVED if outcome == DECIDED else HANDED
+
+    cdef int renew(self, wire_t wire, int64_t now, buffer_t* out, uint64_t* ticket) noexcept nogil:
+        cdef asked_t asked
+        cdef record_t** where
+        cdef int64_t hold, hold_until
+        cdef int outcome
+        if not asked_renew(&asked, wire, DEPTH_MAX):
+            return HANDED
+        hold = asked.hold_ms * 1000
+        pthread_mutex_lock(&self._ledger._mutex)
+        where = self._ledger.seek(&asked.request, &outcome)
+        if hold > self._ledger._bounds.hold_us_max:
+            outcome = HOLD_TOO_LONG
+        elif where != NULL:
+            outcome = self._ledger.renew_at(where[0], &asked.request, hold, now, &hold_until)
+        if outcome == DECIDED:
+            renewed_write(hold_until, out)
+        ticket[0] = self._ledger._track.ticket
+        pthread_mutex_unlock(&self._ledger._mutex)
+        return SERVED if outcome == DECIDED else HANDED
+
+    cdef int get_usage(self, wire_t wire, int64_t now, buffer_t* out) noexcept nogil:
+        cdef asked_t asked
+        cdef record_t** where
+        cdef int outcome
+        if not asked_usage(&asked, wire, DEPTH_MAX):
+            return HANDED
+        pthread_mutex_lock(&self._ledger._mutex)
+        where = self._ledger.seek(&asked.request, &outcome)
+        if where != NULL:
+            outcome = self.usage_into(where[0], asked.request.account, now, out)
+        pthread_mutex_unlock(&self._ledger._mutex)
+        return SERVED if outcome == DECIDED else HANDED
+
+    cdef int usage_into(self, const record_t* record, name_t account, int64_t now, buffer_t* out) noexcept nogil:
+        cdef standing_t standing
+        cdef terms_t terms
+        cdef words_t words
+        cdef bint taken
+        self._ledger.terms(&terms, record.catalog)
+        self.words(&words, record.catalog)
+        taken = standing_take(&standing, &terms, record, now)
+        if taken:
+            standing_write(&standing, &words, terms.version, record.plan, account, out)
+        standing_free(&standing)
+        return DECIDED if taken else NO_MEMORY
 
     def answer(self, int method, bytes message not None, int64_t now):
         """(whether it is served, the response, its ticket, where the rest begins): `serve` for callers in Python."""
