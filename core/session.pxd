@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
-from buffer cimport buffer_put, buffer_t
+from buffer cimport buffer_put, buffer_reserve, buffer_t
 from call cimport (
     DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_leave,
     call_new, call_receive, call_refuse, call_take_answer, call_turn_away,
@@ -199,7 +199,10 @@ cdef inline void call_decide(call_t* self) noexcept nogil:
     cdef int kind = front.methods[self.method].kind
     cdef uint64_t ticket = 0
     cdef int served
-    out.failed = False
+    out.failed, out.size = False, 0
+    if buffer_reserve(out, PREFIX_BYTES) == NULL:
+        call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory")
+        return
     out.size = PREFIX_BYTES
     if kind == HEALTH and not self.compressed:
         call_health(self)
