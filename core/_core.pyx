@@ -50,6 +50,7 @@ from front cimport (
 from line cimport line_lay, line_t, line_time
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
+from clocks cimport CLOCK_BOOTTIME, CLOCK_MONOTONIC, clock_ns
 from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
 from nghttp2 cimport (
     nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_closed_streams,
@@ -91,6 +92,7 @@ from window cimport BUCKET, NEVER, SLIDING, slot_t, window_t
 from wire cimport DEPTH_MAX, put_close, put_open, wire_of, wire_t
 from zone cimport DAY_US, schedule_t, span_t, zone_t
 
+import binascii
 import re
 import threading
 

@@ -135,6 +135,13 @@ cdef class Front:
         return self.c.handed_count
 
 
+cdef tuple metadatum_of(str name, bytes value):
+    """A header as gRPC's metadata has it."""
+    if name.endswith("-bin"):
+        return name, binascii.a2b_base64(value + b"=" * (-len(value) % 4))
+    return name, value.decode("latin-1")
+
+
 @cython.final
 cdef class Handed:
     """A call in Python's hands: `answer` it or `fail` it, once."""
@@ -171,23 +178,21 @@ cdef class Handed:
         self.check()
         return ("gzip" if self._call.gzip else "deflate") if self._call.compressed else ""
 
-    @property
     def peer(self):
+        """The caller's address, as `127.0.0.1:51234`."""
         self.check()
         return (<bytes>self._call.peer).decode()
 
-    @property
-    def seconds_left(self):
-        """Until the caller's deadline, as the loop knew it when the call came; None without one."""
+    def time_remaining(self):
+        """Seconds until the caller's deadline; None without one."""
         self.check()
-        return (self._call.deadline - self._call.arrived) * 1e-9 if self._call.deadline else None
+        return (self._call.deadline - clock_ns(CLOCK_MONOTONIC)) * 1e-9 if self._call.deadline else None
 
-    @property
-    def metadata(self):
-        """(name, value) pairs, for methods that are Python's."""
+    def invocation_metadata(self):
+        """(name, value) pairs, for methods that are Python's; values of names in `-bin` are bytes."""
         self.check()
         parts = self._call.metadata.at[:self._call.metadata.size].split(b"\0") if self._call.metadata.size else []
-        return tuple([(parts[i].decode("latin-1"), parts[i + 1]) for i in range(0, len(parts) - 1, 2)])
+        return tuple([metadatum_of(parts[i].decode("ascii"), parts[i + 1]) for i in range(0, len(parts) - 1, 2)])
 
     def answer(self, bytes message not None):
         """Answer with a message, behind what is there of one."""

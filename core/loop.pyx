@@ -48,20 +48,11 @@ cdef extern from "<netdb.h>" nogil:
 
 cdef extern from *:
     """
-    #include <time.h>
     #ifndef EPOLLEXCLUSIVE
     #define EPOLLEXCLUSIVE (1u << 28)
     #endif
-    static inline int64_t clock_ns(int clock) {
-        struct timespec now;
-        clock_gettime(clock, &now);
-        return now.tv_sec * 1000000000LL + now.tv_nsec;
-    }
     """
     const uint32_t EPOLLEXCLUSIVE
-    int64_t clock_ns(int) nogil
-    int CLOCK_BOOTTIME
-    int CLOCK_MONOTONIC
 
 cdef enum:
     EVENTS_MAX = 256                # handled per wake-up

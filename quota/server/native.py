@@ -136,7 +136,7 @@ class NativeFront:
     def _answer(self, handed: Handed) -> None:
         try:
             message = _plain(handed, self._settings.message_bytes_max)
-            handed.answer(self._answerings[handed.path](message, lambda: handed.peer))
+            handed.answer(self._answerings[handed.path](message, handed))
         except _NotPlainError as error:
             handed.fail(error.status, str(error))
         except tuple(STATUS) as error:

@@ -6,10 +6,10 @@ handlers take raw bytes and parse them themselves, and what goes wrong there pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 from urllib.parse import unquote
 
 import grpc
@@ -25,19 +25,38 @@ Method = Callable[[Any], Message | Iterator[Message]]
 
 Raises the errors of the status table."""
 
-Peer = Callable[[], str]
-"""Says who asks; only asked where it matters."""
 
-Answering = Callable[[bytes, Peer], bytes]
+class Call(Protocol):
+    """What a handler may ask of the call that it serves: the part of grpcio's ServicerContext that both fronts have."""
+
+    def peer(self) -> str:
+        """Return the caller's address."""
+        ...
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the caller's deadline, None without one."""
+        ...
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Return the names and values that came with the call."""
+        ...
+
+
+Answering = Callable[[bytes, Call], bytes]
 """Takes a request message and returns the response message of a unary method. Raises the errors of the status table."""
 
-_PEER: Final[ContextVar[Peer]] = ContextVar("peer")
+_CALL: Final[ContextVar[Call]] = ContextVar("call")
+
+
+def current_call() -> Call:
+    """Return the call that is being served, within a method."""
+    return _CALL.get()
 
 
 def caller() -> str:
     """Return who asks, within a method: the peer's address, such as `127.0.0.1:51234`."""
     # grpcio writes `ipv4:127.0.0.1:51234` and `ipv6:%5B::1%5D:51234`.
-    return unquote(_PEER.get()()).removeprefix("ipv4:").removeprefix("ipv6:")
+    return unquote(current_call().peer()).removeprefix("ipv4:").removeprefix("ipv6:")
 
 
 def answerings(service: ServiceDescriptor, methods: Mapping[str, Method]) -> dict[str, Answering]:
@@ -88,8 +107,8 @@ def _parser(message: type[Message]) -> Callable[[bytes], Message]:
 
 
 def _answering(parse: Callable[[bytes], Message], serve: Method) -> Answering:
-    def answer(raw: bytes, peer: Peer) -> bytes:
-        _PEER.set(peer)
+    def answer(raw: bytes, call: Call) -> bytes:
+        _CALL.set(call)
         return cast(Message, serve(parse(raw))).SerializeToString()
 
     return answer
@@ -101,7 +120,7 @@ def _unary_handler(
     def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
         try:
-            return answer(raw, context.peer)
+            return answer(raw, context)
         except tuple(STATUS) as error:
             _refuse(context, error)
         finally:
@@ -115,7 +134,7 @@ def _stream_handler(
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
     def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
-        _PEER.set(context.peer)
+        _CALL.set(context)
         try:
             return cast(Message, serve(map(parse, raws))).SerializeToString()
         except tuple(STATUS) as error:
@@ -131,7 +150,7 @@ def _answers_handler(
 ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
     def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         began = perf_counter()
-        _PEER.set(context.peer)
+        _CALL.set(context)
         try:
             for answer in cast(Iterator[Message], serve(parse(raw))):
                 yield answer.SerializeToString()
