@@ -67,8 +67,8 @@ from rules cimport (
     member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
 )
 from session cimport (
-    MS, NS_PER_SECOND, callbacks_new, session_feed, session_fetch, session_free, session_full, session_leave, session_new, session_over,
-    session_ping, session_warn,
+    MS, NS_PER_SECOND, callbacks_new, session_feed, session_fetch, session_free, session_leave, session_new, session_over,
+    session_ping, session_resume, session_warn,
 )
 from settle cimport renew, settle, settled_t
 from side cimport (

@@ -148,7 +148,7 @@ cdef inline void call_leave(call_t* self) noexcept nogil:
         session.current = NULL
     self.session = NULL
     call_unwait(self)
-    if not (self.parked or self.handed):
+    if not (self.deferred or self.parked or self.handed):
         call_free(self)
 
 

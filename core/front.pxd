@@ -79,7 +79,7 @@ cdef struct limits_t:
     uint32_t header_bytes_max       # of one request's header list, as HTTP/2 counts it
     uint32_t message_bytes_max
     uint64_t input_bytes_max        # of requests that are arriving, a connection
-    uint64_t output_bytes_max       # of answers on their way, a connection: above it nothing is read
+    uint64_t output_bytes_max       # of answers that are not fetched, a connection: above it nothing is decided
     uint32_t handed_max             # calls in Python's hands, or waiting for them
     uint32_t waiting_max            # calls of one worker that wait for the disk
     uint32_t control_burst_max      # PING, SETTINGS, PRIORITY, RST_STREAM and empty DATA frames at once
@@ -147,6 +147,8 @@ cdef struct session_t:
     uint32_t call_count
     uint64_t input_bytes
     uint64_t output_bytes           # of answers that nghttp2 has not taken
+    call_t* deferred_first          # whole, but not decided while so much is not fetched
+    call_t* deferred_last
     uint32_t unended                # answered before the request was whole
     int64_t control_since           # bucket of control frames: when it is empty
     int64_t opened                  # monotonic, like all that follow
@@ -177,6 +179,7 @@ cdef struct call_t:
     bint answered
     bint sending                    # the answer, not a status alone
     bint ended                      # the peer has said all
+    bint deferred
     bint parked
     bint handed
     bint listed                     # in worker.waiting
@@ -201,7 +204,7 @@ cdef struct call_t:
     char peer[PEER_BYTES]           # handed: who asks
     call_t* previous                # among the session's
     call_t* next
-    call_t* queued                  # next in the queue it is in: parked, handed, inbox, spare
+    call_t* queued                  # next in the queue it is in: deferred, parked, handed, inbox, spare
     call_t* waiting_previous
     call_t* waiting_next
     uint8_t short_message[INLINE_BYTES]

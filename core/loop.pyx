@@ -130,6 +130,7 @@ cdef class Loop:
     cdef conn_t* _closed
     cdef uint32_t _dice
     cdef uint8_t* _input
+    cdef buffer_t _output           # scratch: what is being sent
 
     def __cinit__(self):
         self._epoll = self.worker.bell = -1
@@ -171,6 +172,7 @@ cdef class Loop:
             self.worker.spare = call.queued
             free(call)
         buffer_free(&self.worker.out)
+        buffer_free(&self._output)
         pthread_mutex_destroy(&self.worker.inbox_mutex)
         free(self._input)
 
@@ -487,11 +489,10 @@ cdef class Loop:
     @cython.final
     cdef void flush(self, conn_t* conn) noexcept nogil:
         """Send what there is to send, as far as the socket takes it."""
-        cdef buffer_t* out = &self.worker.out
+        cdef buffer_t* out = &self._output
         cdef bint more = False      # one write is not enough
         if conn.out.size == 0:
-            out.failed, out.size = False, 0
-            if not session_fetch(conn.session, out, WRITE_BYTES) or conn.tls != NULL and not self.encrypt(conn, out):
+            if not self.gather(conn, out):
                 self.close(conn)
                 return
             more = out.size >= WRITE_BYTES
@@ -505,6 +506,18 @@ cdef class Loop:
             self.close(conn)
             return
         self.watch(conn, more)
+
+    @cython.final
+    cdef bint gather(self, conn_t* conn, buffer_t* out) noexcept nogil:
+        """Make the bytes of the next write; false if the connection is to be closed."""
+        cdef bint good
+        conn.session.is_dirty = True            # calls that are resumed need not list it
+        out.failed, out.size = False, 0
+        good = session_fetch(conn.session, out, WRITE_BYTES)
+        while good and session_resume(conn.session):
+            good = session_fetch(conn.session, out, WRITE_BYTES)
+        conn.session.is_dirty = False
+        return good and (conn.tls == NULL or self.encrypt(conn, out))
 
     @cython.final
     cdef bint send(self, conn_t* conn, buffer_t* out) noexcept nogil:
@@ -536,7 +549,7 @@ cdef class Loop:
     cdef void watch(self, conn_t* conn, bint more) noexcept nogil:
         """Ask epoll for what the connection can use."""
         cdef bint writing = more or conn.out.size > 0
-        cdef bint reading = not writing and not session_full(conn.session)
+        cdef bint reading = not writing
         cdef epoll_event event
         if writing == conn.writing and reading == conn.reading:
             return

@@ -11,8 +11,8 @@ from libc.string cimport memcmp
 
 from buffer cimport buffer_put, buffer_reserve, buffer_t
 from call cimport (
-    DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_leave,
-    call_new, call_receive, call_refuse, call_take_answer, call_turn_away,
+    DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_free,
+    call_leave, call_new, call_receive, call_refuse, call_take_answer, call_turn_away,
 )
 from front cimport HANDED, HEALTH, PREFIX_BYTES, PYTHON, ROLE_NONE, call_t, front_t, method_t, session_t, tokens_t, worker_t
 from nghttp2 cimport (
@@ -231,8 +231,45 @@ cdef inline void call_end(call_t* self) noexcept nogil:
         call_refuse(self, INTERNAL, "The call ended before its message was whole")
     elif self.deadline and self.deadline <= self.worker.monotonic:
         call_refuse(self, DEADLINE_EXCEEDED, "Deadline Exceeded")
+    elif session_full(self.session):
+        call_defer(self)
     else:
         call_decide(self)
+
+
+cdef inline bint session_full(const session_t* self) noexcept nogil:
+    """Whether so many answers are not fetched that no more are to be made."""
+    return self.output_bytes > self.worker.front.limits.output_bytes_max
+
+
+cdef inline void call_defer(call_t* self) noexcept nogil:
+    """Leave it undecided until the peer has fetched what it has. What it sends is still read: its window updates are among that."""
+    cdef session_t* session = self.session
+    self.deferred, self.queued = True, NULL
+    if session.deferred_last != NULL:
+        session.deferred_last.queued = self
+    else:
+        session.deferred_first = self
+    session.deferred_last = self
+
+
+cdef inline bint session_resume(session_t* self) noexcept nogil:
+    """Decide what was deferred, as far as there is room for answers; whether anything was."""
+    cdef call_t* call = self.deferred_first
+    if call == NULL or session_full(self):
+        return False
+    while call != NULL and not session_full(self):
+        self.deferred_first = call.queued
+        if self.deferred_first == NULL:
+            self.deferred_last = NULL
+        call.deferred = False
+        if call.session == NULL:
+            call_free(call)
+        else:
+            call.ended = False      # it ends anew
+            call_end(call)
+        call = self.deferred_first
+    return True
 
 
 # ---- What libnghttp2 tells ----
@@ -388,8 +425,13 @@ cdef inline session_t* session_new(worker_t* worker) noexcept nogil:
 
 cdef inline void session_free(session_t* self) noexcept nogil:
     """The connection is gone. It must not be among the dirty ones any more."""
+    cdef call_t* call
     while self.calls != NULL:
         call_leave(self.calls)
+    while self.deferred_first != NULL:
+        call = self.deferred_first
+        self.deferred_first = call.queued
+        call_free(call)
     nghttp2_session_del(self.http)
     self.worker.figures.sessions_closed += 1
     free(self)
@@ -419,11 +461,6 @@ cdef inline bint session_fetch(session_t* self, buffer_t* out, size_t size_max) 
 cdef inline bint session_over(session_t* self) noexcept nogil:
     """Whether there is nothing more to read or write."""
     return not nghttp2_session_want_read(self.http) and not nghttp2_session_want_write(self.http)
-
-
-cdef inline bint session_full(const session_t* self) noexcept nogil:
-    """Whether so many answers are not fetched that nothing more is to be read."""
-    return self.output_bytes > self.worker.front.limits.output_bytes_max
 
 
 cdef inline void session_warn(session_t* self) noexcept nogil:
