@@ -224,14 +224,16 @@ cdef class Service:
 
     def answer(self, int method, bytes message not None, int64_t now):
         """(whether it is served, the response, its ticket, where the rest begins): `serve` for callers in Python."""
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(message)
+        cdef size_t size = len(message), rest
         cdef buffer_t out
         cdef uint64_t ticket
-        cdef size_t rest
         cdef int served
         if not 0 <= method < len(SERVED_METHODS):
             raise ValueError(method)
         buffer_init(&out)
-        served = self.serve(method, <const uint8_t*>PyBytes_AS_STRING(message), len(message), now, &out, &ticket, &rest)
+        with nogil:
+            served = self.serve(method, at, size, now, &out, &ticket, &rest)
         try:
             return served == SERVED, out.at[:out.size], ticket, rest
         finally:
