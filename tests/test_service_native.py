@@ -153,6 +153,31 @@ def test_the_same_bytes_as_the_reference():
     assert set() == {what for what in due if not seen[what]}
 
 
+def test_a_hold_shows_one_charge_a_pool():
+    """What its own draws cost the pool and its share of the prompt are one figure."""
+    fronts = small()
+    draws = [quota_pb2.Draw(meter="unit", amount=1), quota_pb2.Draw(meter="tenth", amount=5)]
+    fronts.ask("Admit", ask(request_id="r", prompt_id="p", hold_ms=60_000, draws=draws))
+    usage = fronts.ask("GetUsage", quota_pb2.GetUsageRequest(account="ada"))
+
+    assert [("p", 1_500_000)] == [(charge.pool, charge.micro) for charge in usage.holds[0].charged]
+
+
+def test_long_answers():
+    """Many holds of long ids, wide batches: lengths of one, two and three bytes, one inside the other."""
+    fronts = small()
+    for i in range(70):
+        fronts.ask(
+            "Admit", ask(request_id=f"{i:0256}", hold_ms=60_000, draws=[quota_pb2.Draw(meter="tenth", amount=0)])
+        )
+    usage = fronts.ask("GetUsage", quota_pb2.GetUsageRequest(account="ada"))
+    wide = items(*[ask(explain=True, draws=[quota_pb2.Draw(meter=f"{i:0256}") for i in range(16)])] * 20)
+    words = fronts.ask("AdmitBatch", wide).results[0].response.vendor.message
+
+    assert 70 == len(usage.holds)
+    assert ", ".join(f"{i:0256}" for i in range(16)) in words
+
+
 # ---- What is handed over ----
 
 
