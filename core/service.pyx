@@ -36,6 +36,8 @@ cdef class Service:
         cdef wire_t wire = wire_of(at, size)
         cdef int served = HANDED
         ticket[0] = rest[0] = 0
+        if out.failed:
+            return HANDED
         if method == ADMIT:
             served = self.admit(wire, now, out, ticket)
         elif method == ADMIT_BATCH:
@@ -49,7 +51,7 @@ cdef class Service:
         elif method == GET_USAGE:
             served = self.get_usage(wire, now, out)
         if rest[0] == 0 and (served == HANDED or out.failed):
-            out.size = start
+            out.size, out.failed = start, False
             ticket[0] = 0
             return HANDED
         return served
@@ -132,7 +134,7 @@ cdef class Service:
             result = put_open(out, 1)
             response = put_open(out, 1)
             if self.admit_into(group[i], now, out, ticket) != DECIDED:
-                out.size = start
+                out.size, out.failed = start, False
                 return i
             put_close(out, response)
             put_close(out, result)
@@ -224,14 +226,16 @@ cdef class Service:
 
     def answer(self, int method, bytes message not None, int64_t now):
         """(whether it is served, the response, its ticket, where the rest begins): `serve` for callers in Python."""
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(message)
+        cdef size_t size = len(message), rest
         cdef buffer_t out
         cdef uint64_t ticket
-        cdef size_t rest
         cdef int served
         if not 0 <= method < len(SERVED_METHODS):
             raise ValueError(method)
         buffer_init(&out)
-        served = self.serve(method, <const uint8_t*>PyBytes_AS_STRING(message), len(message), now, &out, &ticket, &rest)
+        with nogil:
+            served = self.serve(method, at, size, now, &out, &ticket, &rest)
         try:
             return served == SERVED, out.at[:out.size], ticket, rest
         finally:

@@ -1,4 +1,4 @@
-"""The native service and the reference handlers side by side: two engines that live through the same, one clock, every answer compared.
+"""The native service and the reference handlers side by side: two engines that live through the same, and every answer compared.
 
 What the service hands over is asked of handlers on its own engine, as a front does; so both engines go on alike.
 """

@@ -239,7 +239,11 @@ def test_the_depth_of_an_item(fronts: Fronts) -> None:
     assert isinstance(fronts.ask_raw("AdmitBatch", content(1, inside + groups(DEPTH_MAX))), DecodeError)
 
 
-@given(st.lists(st.integers(0x0, 0x10FFFF) | st.integers(0xD7F0, 0xE010), max_size=6), st.binary(max_size=3), st.integers(0, 9))
+@given(
+    st.lists(st.integers(0x0, 0x10FFFF) | st.integers(0xD7F0, 0xE010), max_size=6),
+    st.binary(max_size=3),
+    st.integers(0, 9),
+)
 def test_text_is_utf_8(fronts: Fronts, points: list[int], more: bytes, at: int) -> None:
     """What Python decodes as UTF-8 is text, with any bytes put in between; nothing else is."""
     raw = b"".join(chr(point).encode("utf-8", "surrogatepass") for point in points)
