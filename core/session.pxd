@@ -11,8 +11,8 @@ from libc.string cimport memcmp
 
 from buffer cimport buffer_put, buffer_reserve, buffer_t
 from call cimport (
-    DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_leave,
-    call_new, call_receive, call_refuse, call_take_answer, call_turn_away,
+    DEADLINE_EXCEEDED, INTERNAL, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_leave,
+    call_new, call_receive, call_refuse, call_take_answer, call_turn_away, call_wait,
 )
 from front cimport HANDED, HEALTH, PREFIX_BYTES, PYTHON, ROLE_NONE, call_t, front_t, method_t, session_t, tokens_t, worker_t
 from nghttp2 cimport (
@@ -130,6 +130,8 @@ cdef inline void call_header(call_t* self, const uint8_t* name, size_t name_size
         timeout = timeout_ns(value, value_size)
         if timeout >= 0:
             self.deadline = min(self.arrived, NS_FOREVER) + timeout
+        else:
+            self.refused, self.refusal = INTERNAL, "Error parsing 'grpc-timeout' metadata"
     elif is_text(name, name_size, "grpc-encoding", 13):
         self.encoded = not is_text(value, value_size, "identity", 8)
         self.gzip = is_text(value, value_size, "gzip", 4)
@@ -147,7 +149,6 @@ cdef inline void call_header(call_t* self, const uint8_t* name, size_t name_size
 cdef inline void call_begin(call_t* self) noexcept nogil:
     """All headers have come: refuse now what is not going to be served."""
     cdef front_t* front = self.worker.front
-    cdef const method_t* method
     if not self.is_post:
         call_turn_away(self, "405")
     elif not self.is_grpc:
@@ -156,20 +157,19 @@ cdef inline void call_begin(call_t* self) noexcept nogil:
         call_refuse(self, UNIMPLEMENTED, "Method not found!")
     elif self.refused:
         call_refuse(self, self.refused, self.refusal)
+    elif front.tokens == NULL or self.role >= front.methods[self.method].role:
+        if self.deadline:
+            call_wait(self)         # for the rest of it
+    elif self.role == ROLE_NONE:
+        call_refuse(self, UNAUTHENTICATED, "authorization: a bearer token that the server knows is needed")
     else:
-        method = &front.methods[self.method]
-        if front.tokens == NULL or self.role >= method.role:
-            return
-        if self.role == ROLE_NONE:
-            call_refuse(self, UNAUTHENTICATED, "authorization: a bearer token that the server knows is needed")
-        else:
-            call_refuse(self, PERMISSION_DENIED, "authorization: the token's role is read; this method needs write")
+        call_refuse(self, PERMISSION_DENIED, "authorization: the token's role is read; this method needs write")
 
 
 # ---- Deciding ----
 
-cdef inline void call_health(call_t* self) noexcept nogil:
-    """grpc.health.v1: a service's status by its name, which is field 1 of the request."""
+cdef inline bint call_health(call_t* self) noexcept nogil:
+    """grpc.health.v1: a service's status by its name, which is field 1 of the request. False, and nothing done, for all but the plain case."""
     cdef front_t* front = self.worker.front
     cdef buffer_t* out = &self.worker.out
     cdef const uint8_t* name = self.message + 2
@@ -177,8 +177,7 @@ cdef inline void call_health(call_t* self) noexcept nogil:
     cdef uint8_t answer[2]
     cdef int i
     if self.message_size and (self.message_size < 2 or self.message_size > 129 or self.message[0] != 10 or self.message[1] != size):
-        call_refuse(self, INTERNAL, "Exception deserializing request!")
-        return
+        return False
     for i in range(front.health_count):
         if front.health[i].size == size and (size == 0 or memcmp(front.health[i].name, name, size) == 0):
             answer[0], answer[1] = 8, <uint8_t>front.health[i].status
@@ -187,8 +186,8 @@ cdef inline void call_health(call_t* self) noexcept nogil:
                 call_answer(self)
             else:
                 call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory")
-            return
-    call_refuse(self, NOT_FOUND, "")
+            return True
+    return False
 
 
 cdef inline void call_decide(call_t* self) noexcept nogil:
@@ -204,8 +203,7 @@ cdef inline void call_decide(call_t* self) noexcept nogil:
         call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory")
         return
     out.size = PREFIX_BYTES
-    if kind == HEALTH and not self.compressed:
-        call_health(self)
+    if kind == HEALTH and not self.compressed and call_health(self):
         return
     if kind >= HEALTH or self.compressed or (front.watermark != NULL and watermark_failed(front.watermark)):
         call_hand(self)
