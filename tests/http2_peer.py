@@ -18,7 +18,6 @@ from h2.events import (
     StreamEnded,
     StreamReset,
     TrailersReceived,
-    WindowUpdated,
 )
 from hyperframe.frame import Frame
 
@@ -55,13 +54,19 @@ class Reply:
         return None if said is None else int(said)
 
     @property
+    def message(self) -> bytes:
+        """The answer without its prefix, which is checked."""
+        assert self.body == framed(self.body[5:])
+        return self.body[5:]
+
+    @property
     def text(self) -> str:
         """The status text as it travels, percent-encoded."""
         return {**self.headers, **self.trailers}.get("grpc-message", "")
 
 
 class Peer:
-    """One connection as a client. Frames go out as they are told; `settle` of h2's own rules only where they do not forbid the test."""
+    """One connection as a client: `begin`, `say` and `reply` by h2's rules, `send` and `send_frames` against them."""
 
     def __init__(self, address: str, *, receive_bytes: int | None = None, greet: bool = True) -> None:
         host, _, port = address.rpartition(":")
@@ -119,12 +124,26 @@ class Peer:
             self.http.send_data(stream, piece, end_stream=end and place == len(pieces) - 1)
             self.flush()
 
-    def ask(
-        self, body: bytes, path: str = ADMIT, headers: Headers = GRPC_HEADERS, *, method: str = "POST"
-    ) -> Reply:
+    def pour(self, stream: int, data: bytes, *, end: bool = True) -> None:
+        """Send as much as the windows take, until all is out or the server has answered."""
+        reply = self.replies[stream]
+        while data and not reply.ended:
+            room = min(self.http.local_flow_control_window(stream), self.http.max_outbound_frame_size)
+            if room == 0 and not self.read_until(
+                lambda: reply.ended or self.http.local_flow_control_window(stream) > 0
+            ):
+                return
+            if room:
+                self.say(stream, data[:room], end=end and len(data) <= room)
+                data = data[room:]
+
+    def ask(self, body: bytes, path: str = ADMIT, headers: Headers = GRPC_HEADERS, *, method: str = "POST") -> Reply:
         """Make a call whose DATA are these bytes, and return what came of it."""
         stream = self.begin(path, headers, method=method)
-        self.say(stream, body)
+        if body:
+            self.pour(stream, body)
+        else:
+            self.say(stream, b"")
         return self.reply(stream)
 
     # ---- In ----

@@ -151,7 +151,6 @@ class NativeFront:
             logger.exception("%s", handed.path)
             handed.fail(UNKNOWN, f"Exception calling application: {error}")
 
-
     def _check_health(self, message: bytes, _: Call) -> bytes:
         """Answer what the core has left: a compressed request, one with unknown fields, a service that there is not."""
         try:
