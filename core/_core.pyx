@@ -54,7 +54,7 @@ from clocks cimport CLOCK_BOOTTIME, CLOCK_MONOTONIC, clock_ns
 from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
 from nghttp2 cimport (
     nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_closed_streams,
-    nghttp2_session_callbacks_del, ssize_t,
+    nghttp2_option_set_stream_reset_rate_limit, nghttp2_session_callbacks_del, ssize_t,
 )
 from prompt cimport prompt_t
 from record cimport (
@@ -83,7 +83,7 @@ from table cimport (
 )
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from vendor cimport refused_t, vendor_t, vendor_word
-from waiting cimport call_extend_answer, worker_collect, worker_expire, worker_may_sleep, worker_post, worker_release
+from waiting cimport call_extend_answer, front_take, worker_collect, worker_expire, worker_may_sleep, worker_post, worker_release
 from watermark cimport (
     LISTENERS_MAX, bell_ring, watermark_begin, watermark_durable, watermark_end, watermark_fail, watermark_failed, watermark_may_leave,
     watermark_oldest_ns, watermark_park, watermark_ring, watermark_t,

@@ -104,13 +104,12 @@ cdef inline void call_free(call_t* self) noexcept nogil:
 cdef inline void call_wait(call_t* self) noexcept nogil:
     """List it among those that wait, for its deadline."""
     cdef worker_t* worker = self.worker
-    if self.listed:
-        return
-    self.listed = True
-    self.waiting_previous, self.waiting_next = NULL, worker.waiting
-    if worker.waiting != NULL:
-        worker.waiting.waiting_previous = self
-    worker.waiting = self
+    if not self.listed:
+        self.listed = True
+        self.waiting_previous, self.waiting_next = NULL, worker.waiting
+        if worker.waiting != NULL:
+            worker.waiting.waiting_previous = self
+        worker.waiting = self
     if self.deadline and (worker.deadline == 0 or self.deadline < worker.deadline):
         worker.deadline = self.deadline
 

@@ -2,6 +2,7 @@
 
 
 cdef enum:
+    RESETS_FREE = 1000000000        # libnghttp2's own limit, 33 a second, is out of the way: session.pxd counts what costs us
     OUTBOUND_ACK_MAX = 1000         # answers to PING and SETTINGS that a peer has not fetched
     DISK_SECONDS_MAX = 30           # as the store lets its threads wait
 
@@ -32,6 +33,7 @@ cdef class Front:
             raise MemoryError
         nghttp2_option_set_no_closed_streams(self.c.option, 1)
         nghttp2_option_set_max_outbound_ack(self.c.option, OUTBOUND_ACK_MAX)
+        nghttp2_option_set_stream_reset_rate_limit(self.c.option, RESETS_FREE, RESETS_FREE)
 
     def __dealloc__(self):
         nghttp2_option_del(self.c.option)
@@ -109,13 +111,10 @@ cdef class Front:
         cdef Handed handed
         with nogil:
             pthread_mutex_lock(&self.c.mutex)
-            while self.c.handed_first == NULL and not self.c.closed:
+            call = front_take(&self.c)
+            while call == NULL and not self.c.closed:
                 pthread_cond_wait(&self.c.filled, &self.c.mutex)
-            call = self.c.handed_first
-            if call != NULL:
-                self.c.handed_first = call.queued
-                if call.queued == NULL:
-                    self.c.handed_last = NULL
+                call = front_take(&self.c)
             pthread_mutex_unlock(&self.c.mutex)
         if call == NULL:
             return None

@@ -6,16 +6,12 @@ from buffer cimport buffer_t
 from names cimport name_t
 from wire cimport DELIMITED, DEPTH_MAX, put_number, wire_of, wire_skip, wire_t, wire_tag, wire_text
 
-cdef enum health_t:                 # ServingStatus
-    SERVING = 1
-    NOT_SERVING = 2
-
 
 cdef inline bint health_read(const uint8_t* at, size_t size, name_t* service) noexcept nogil:
     """Which service a HealthCheckRequest asks about, empty for the whole server; false if it is no message."""
     cdef wire_t wire = wire_of(at, size)
     cdef uint32_t tag
-    service.size = 0
+    service.at, service.size = at, 0
     while True:
         tag = wire_tag(&wire)
         if tag == 0:

@@ -1,6 +1,6 @@
 # cython: cdivision=True
 """libnghttp2, as far as a gRPC server needs it: its own documentation is the reference."""
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "nghttp2/nghttp2.h" nogil:
     ctypedef Py_ssize_t ssize_t
@@ -71,6 +71,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     void nghttp2_option_set_no_closed_streams(nghttp2_option*, int)
     void nghttp2_option_set_max_outbound_ack(nghttp2_option*, size_t)
     void nghttp2_option_set_max_settings(nghttp2_option*, size_t)
+    void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option*, uint64_t, uint64_t)
 
     int nghttp2_session_server_new2(
         nghttp2_session**, const nghttp2_session_callbacks*, void*, const nghttp2_option*)

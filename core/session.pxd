@@ -11,10 +11,12 @@ from libc.string cimport memcmp
 
 from buffer cimport buffer_put, buffer_reserve, buffer_t
 from call cimport (
-    DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_free,
-    call_leave, call_new, call_receive, call_refuse, call_take_answer, call_turn_away,
+    DEADLINE_EXCEEDED, INTERNAL, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_free, call_leave,
+    call_new, call_receive, call_refuse, call_take_answer, call_turn_away, call_wait,
 )
 from front cimport HANDED, HEALTH, PREFIX_BYTES, PYTHON, ROLE_NONE, call_t, front_t, method_t, session_t, tokens_t, worker_t
+from health cimport health_read, health_write
+from names cimport name_t
 from nghttp2 cimport (
     NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK,
     NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_HCAT_REQUEST, NGHTTP2_HEADERS, NGHTTP2_NO_ERROR, NGHTTP2_PING, NGHTTP2_PRIORITY,
@@ -130,6 +132,8 @@ cdef inline void call_header(call_t* self, const uint8_t* name, size_t name_size
         timeout = timeout_ns(value, value_size)
         if timeout >= 0:
             self.deadline = min(self.arrived, NS_FOREVER) + timeout
+        else:
+            self.refused, self.refusal = INTERNAL, "Error parsing 'grpc-timeout' metadata"
     elif is_text(name, name_size, "grpc-encoding", 13):
         self.encoded = not is_text(value, value_size, "identity", 8)
         self.gzip = is_text(value, value_size, "gzip", 4)
@@ -147,7 +151,6 @@ cdef inline void call_header(call_t* self, const uint8_t* name, size_t name_size
 cdef inline void call_begin(call_t* self) noexcept nogil:
     """All headers have come: refuse now what is not going to be served."""
     cdef front_t* front = self.worker.front
-    cdef const method_t* method
     if not self.is_post:
         call_turn_away(self, "405")
     elif not self.is_grpc:
@@ -156,39 +159,34 @@ cdef inline void call_begin(call_t* self) noexcept nogil:
         call_refuse(self, UNIMPLEMENTED, "Method not found!")
     elif self.refused:
         call_refuse(self, self.refused, self.refusal)
+    elif front.tokens == NULL or self.role >= front.methods[self.method].role:
+        if self.deadline:
+            call_wait(self)         # for the rest of it
+    elif self.role == ROLE_NONE:
+        call_refuse(self, UNAUTHENTICATED, "authorization: a bearer token that the server knows is needed")
     else:
-        method = &front.methods[self.method]
-        if front.tokens == NULL or self.role >= method.role:
-            return
-        if self.role == ROLE_NONE:
-            call_refuse(self, UNAUTHENTICATED, "authorization: a bearer token that the server knows is needed")
-        else:
-            call_refuse(self, PERMISSION_DENIED, "authorization: the token's role is read; this method needs write")
+        call_refuse(self, PERMISSION_DENIED, "authorization: the token's role is read; this method needs write")
 
 
 # ---- Deciding ----
 
-cdef inline void call_health(call_t* self) noexcept nogil:
-    """grpc.health.v1: a service's status by its name, which is field 1 of the request."""
+cdef inline bint call_health(call_t* self) noexcept nogil:
+    """grpc.health.v1: a service's status by its name. False, and nothing done, for what has to be refused."""
     cdef front_t* front = self.worker.front
     cdef buffer_t* out = &self.worker.out
-    cdef const uint8_t* name = self.message + 2
-    cdef uint32_t size = self.message_size - 2 if self.message_size else 0
-    cdef uint8_t answer[2]
+    cdef name_t name
     cdef int i
-    if self.message_size and (self.message_size < 2 or self.message_size > 129 or self.message[0] != 10 or self.message[1] != size):
-        call_refuse(self, INTERNAL, "Exception deserializing request!")
-        return
+    if not health_read(self.message, self.message_size, &name):
+        return False
     for i in range(front.health_count):
-        if front.health[i].size == size and (size == 0 or memcmp(front.health[i].name, name, size) == 0):
-            answer[0], answer[1] = 8, <uint8_t>front.health[i].status
-            buffer_put(out, &answer[0], 2)
+        if front.health[i].size == name.size and memcmp(front.health[i].name, name.at, name.size) == 0:
+            health_write(front.health[i].status, out)
             if call_take_answer(self, out):
                 call_answer(self)
             else:
                 call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory")
-            return
-    call_refuse(self, NOT_FOUND, "")
+            return True
+    return False
 
 
 cdef inline void call_decide(call_t* self) noexcept nogil:
@@ -204,8 +202,7 @@ cdef inline void call_decide(call_t* self) noexcept nogil:
         call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory")
         return
     out.size = PREFIX_BYTES
-    if kind == HEALTH and not self.compressed:
-        call_health(self)
+    if kind == HEALTH and not self.compressed and call_health(self):
         return
     if kind >= HEALTH or self.compressed or (front.watermark != NULL and watermark_failed(front.watermark)):
         call_hand(self)
@@ -265,8 +262,7 @@ cdef inline bint session_resume(session_t* self) noexcept nogil:
         call.deferred = False
         if call.session == NULL:
             call_free(call)
-        else:
-            call.ended = False      # it ends anew
+        elif not call.answered:
             call_end(call)
         call = self.deferred_first
     return True

@@ -82,6 +82,17 @@ cdef inline bint worker_may_sleep(worker_t* self) noexcept nogil:
 
 # ---- For Python ----
 
+cdef inline void worker_post(worker_t* self, call_t* call) noexcept nogil:
+    """Give a call back that Python had, from any thread; the worker frees it, or sends its answer."""
+    cdef bint first
+    pthread_mutex_lock(&self.inbox_mutex)
+    first = self.inbox == NULL
+    call.queued, self.inbox = self.inbox, call
+    pthread_mutex_unlock(&self.inbox_mutex)
+    if first:
+        bell_ring(self.bell)
+
+
 cdef inline void call_hand(call_t* self) noexcept nogil:
     """Put it into the queue that Python's threads take from."""
     cdef front_t* front = self.worker.front
@@ -103,6 +114,21 @@ cdef inline void call_hand(call_t* self) noexcept nogil:
         call_refuse(self, RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
     else:
         call_wait(self)
+
+
+cdef inline call_t* front_take(front_t* self) noexcept nogil:
+    """The next call for Python, under the front's mutex; NULL where there is none. Those for which nobody waits any more go back at once."""
+    cdef call_t* call = self.handed_first
+    while call != NULL:
+        self.handed_first = call.queued
+        if self.handed_first == NULL:
+            self.handed_last = NULL
+        if call.session != NULL and not call.answered:      # its worker may say so just now: then the answer is for nobody
+            break
+        self.handed_count -= 1
+        worker_post(call.worker, call)
+        call = self.handed_first
+    return call
 
 
 cdef inline bint call_extend_answer(call_t* self, const uint8_t* at, size_t size) noexcept nogil:
@@ -160,16 +186,3 @@ cdef inline void worker_expire(worker_t* self) noexcept nogil:
         elif call.deadline and (self.deadline == 0 or call.deadline < self.deadline):
             self.deadline = call.deadline
         call = following
-
-
-# ---- From other threads ----
-
-cdef inline void worker_post(worker_t* self, call_t* call) noexcept nogil:
-    """Give a call back that Python had; the worker frees it, or sends its answer."""
-    cdef bint first
-    pthread_mutex_lock(&self.inbox_mutex)
-    first = self.inbox == NULL
-    call.queued, self.inbox = self.inbox, call
-    pthread_mutex_unlock(&self.inbox_mutex)
-    if first:
-        bell_ring(self.bell)

@@ -14,10 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
 from quota._core import SERVED_METHODS, Front, Handed, Loop, Service
 from quota.engine import Engine
 from quota.server.ports import address_text, listening
-from quota.server.rpc import Answering
+from quota.server.rpc import Answering, Call
 from quota.server.status import STATUS, details, status_number
 from quota.settings import Settings
 from quota.store import Store
@@ -30,9 +33,10 @@ WRITE: Final = 2
 READING: Final = frozenset({"Peek", "GetUsage"})
 WARN_SECONDS: Final = 0.2  # from the first step of leaving to the second: a round trip, and some
 UNKNOWN: Final = 2  # statuses of gRPC's that no error of ours has
-DEADLINE_EXCEEDED: Final = 4
+NOT_FOUND: Final = 5
 RESOURCE_EXHAUSTED: Final = 8
 INTERNAL: Final = 13
+GZIP_WBITS: Final = 16  # zlib's way to say gzip
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class NativeFront:
             watermark=store.watermark if store else None,
         )
         self.loops = [Loop(self._front, engine.clock, settings) for _ in range(settings.front_threads)]
+        self._health: Mapping[str, int] = {}
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._helpers: list[threading.Thread] = []
@@ -78,13 +83,15 @@ class NativeFront:
 
     def set_health(self, statuses: Mapping[str, int]) -> None:
         """Say how services are: name to the number of grpc.health.v1."""
+        self._health = statuses
         self._front.set_health(statuses)
 
     def stop(self) -> None:
         """Take no more, let those be answered that are on their way, and close. Takes `grace_ms` at most, and a little."""
         for loop in self.loops:
             loop.warn()
-        self._close_sockets()
+        for taken in self._sockets:
+            taken.shutdown(socket.SHUT_RDWR)  # closed when no loop knows their numbers any more
         if self._threads:
             self._threads[0].join(min(WARN_SECONDS, self._settings.grace_ms / 1000))
         for loop in self.loops:
@@ -96,6 +103,9 @@ class NativeFront:
         self._front.close()
         for thread in (*self._threads, *self._helpers):
             thread.join()
+        for taken in self._sockets:
+            taken.close()
+        self._sockets = []
 
     # ---- Figures, of all loops together ----
 
@@ -122,11 +132,6 @@ class NativeFront:
             counts.update(loop.figures())
         return {**counts, "calls_handed": self._front.handed_count}
 
-    def _close_sockets(self) -> None:
-        for taken in self._sockets:
-            taken.close()
-        self._sockets = []
-
     # ---- Calls in Python's hands ----
 
     def _help(self) -> None:
@@ -136,14 +141,26 @@ class NativeFront:
     def _answer(self, handed: Handed) -> None:
         try:
             message = _plain(handed, self._settings.message_bytes_max)
-            handed.answer(self._answerings[handed.path](message, handed))
-        except _NotPlainError as error:
+            answering = self._check_health if handed.path == HEALTH_PATH else self._answerings[handed.path]
+            handed.answer(answering(message, handed))
+        except _RefusedError as error:
             handed.fail(error.status, str(error))
         except tuple(STATUS) as error:
             handed.fail(status_number(error), details(error))
         except Exception as error:  # a bug: the caller is told, and the thread goes on
             logger.exception("%s", handed.path)
             handed.fail(UNKNOWN, f"Exception calling application: {error}")
+
+    def _check_health(self, message: bytes, _: Call) -> bytes:
+        """Answer what the core has left: a compressed request, one with unknown fields, a service that there is not."""
+        try:
+            service = health_pb2.HealthCheckRequest.FromString(message).service
+        except DecodeError:
+            raise _RefusedError(INTERNAL, "Exception deserializing request!") from None  # grpcio's words
+        if service not in self._health:
+            raise _RefusedError(NOT_FOUND, "")
+        status = health_pb2.HealthCheckResponse.ServingStatus.ValueType(self._health[service])
+        return health_pb2.HealthCheckResponse(status=status).SerializeToString()
 
 
 def _method(path: str) -> tuple[str, int, int]:
@@ -153,8 +170,8 @@ def _method(path: str) -> tuple[str, int, int]:
     return path, kind, READ if name in READING else WRITE
 
 
-class _NotPlainError(Exception):
-    """A compressed message that cannot be had plain."""
+class _RefusedError(Exception):
+    """What gRPC has a status for, and quotad has no error."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -165,13 +182,16 @@ def _plain(handed: Handed, bytes_max: int) -> bytes:
     """The message, uncompressed, but no longer than a plain one may be."""
     if not handed.encoding:
         return handed.message
-    inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, as its header says
+    if not handed.message:  # as grpcio sends and takes what is empty
+        return b""
+    inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS + (GZIP_WBITS if handed.encoding == "gzip" else 0))
     try:
         message = inflating.decompress(handed.message, bytes_max + 1)
     except zlib.error as error:
-        raise _NotPlainError(INTERNAL, f"The message is not {handed.encoding}: {error}") from error
+        raise _RefusedError(INTERNAL, f"The message is not {handed.encoding}: {error}") from error
     if len(message) > bytes_max:
-        raise _NotPlainError(RESOURCE_EXHAUSTED, "The message is longer than message_bytes_max")
-    if not inflating.eof:
-        raise _NotPlainError(INTERNAL, f"The message is not {handed.encoding}: it ends too early")
+        raise _RefusedError(RESOURCE_EXHAUSTED, "The message is longer than message_bytes_max")
+    if not inflating.eof or inflating.unused_data:
+        fault = "there is more behind its end" if inflating.eof else "it ends too early"
+        raise _RefusedError(INTERNAL, f"The message is not {handed.encoding}: {fault}")
     return message
