@@ -95,6 +95,10 @@ cdef class Watermark:
         watermark_park(&self.c, listener, 0, 0)
         self.c.listeners[listener].bell = -1
 
+    def park(self, int listener, uint64_t ticket, uint64_t parked):
+        """Say what a loop sleeps for; whether it must not. core/watermark.pxd has the rest."""
+        return watermark_park(&self.c, listener, ticket, parked)
+
     def wait(self, int listener, uint64_t ticket, int64_t monotonic_ns, int timeout_ms):
         """Wait as a loop does that has one answer; whether it may leave. False after a failure, or `timeout_ms` without a ring."""
         cdef bint leaves, rung = True

@@ -182,6 +182,40 @@ def test_the_writer_sleeps_until_it_is_rung() -> None:
     assert 0.04 <= time.monotonic() - began < PATIENCE_MS / 1000
 
 
+def test_a_commit_between_an_answer_and_its_sleep_is_noticed(loop: Loop) -> None:
+    """The loop must not sleep; nor after a failure at that moment."""
+    watermark = Watermark(0)
+    listener = loop(watermark)
+    assert not watermark.may_leave(1, 0)
+    watermark.begin()
+    watermark.end(1, True, 0)
+    assert watermark.park(listener, 1, 1)
+    assert not watermark.may_leave(2, 0)
+    assert not watermark.park(listener, 2, 1)
+    watermark.fail()
+
+    assert watermark.park(listener, 2, 1)
+
+
+def test_a_loop_that_sleeps_before_the_writer_does_is_seen(loop: Loop) -> None:
+    """by the look that comes after lying down; one that comes later rings."""
+    watermark = Watermark(0)
+    listener = loop(watermark)
+    watermark.may_leave(1, 0)
+    watermark.park(listener, 1, 1)
+    watermark.lie_down()
+    assert watermark.awaited
+    watermark.end(1, True, 0)
+    watermark.lie_down()
+    assert not watermark.awaited
+    watermark.may_leave(2, 0)
+    watermark.park(listener, 2, 1)
+    began = time.monotonic()
+    watermark.sleep(PATIENCE_MS / 1000)
+
+    assert time.monotonic() - began < 1
+
+
 def test_no_wake_up_is_lost(loop: Loop) -> None:
     """A writer that sleeps whenever it may, and loops that sleep whenever they must: all get through, however their steps meet."""
     watermark, rounds, mutex = Watermark(0), 3_000, threading.Lock()
