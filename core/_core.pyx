@@ -8,7 +8,7 @@ cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strchr
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdio cimport snprintf
@@ -35,7 +35,7 @@ from answered cimport answer_write, renewed_write, settled_write, standing_write
 from atomic cimport atomic_read, atomic_write
 from blob cimport (
     ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
-    reader_t, write_bytes, write_record, writer_t,
+    reader_t, write_record,
 )
 from buffer cimport buffer_free, buffer_init, buffer_put, buffer_reserve, buffer_t
 from call cimport INTERNAL, RESOURCE_EXHAUSTED
@@ -58,8 +58,8 @@ from nghttp2 cimport (
 )
 from prompt cimport prompt_t
 from record cimport (
-    CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_free, record_id, record_log,
-    record_new, record_override, record_remake, record_slot, record_slots, record_stub, record_t,
+    CHANGED, DELETED, DEMOTED, RECENT, SLOTS_MAX, WINDOW_DAYS_MAX, need_t, padded, record_carried, record_copy, record_era, record_free,
+    record_id, record_log, record_new, record_override, record_remake, record_slot, record_slots, record_stub, record_t, record_taken,
 )
 from refusal cimport part_of_message_t, refusal_t, refusal_write
 from rules cimport (

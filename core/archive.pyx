@@ -43,23 +43,20 @@ cdef class Archive(Accounts):
     def encode(self, str account not None, uint64_t tag):
         """The account's record as a blob that bears `tag`; None if there is no such account."""
         cdef bytes id = id_sought(account)
-        cdef uint8_t* at = NULL
-        cdef uint64_t size = 0
+        cdef buffer_t blob
+        buffer_init(&blob)
         where = self.lock_find(id, False)
         if where != NULL:
-            size = blob_size(where[0], self._catalogs)
-            at = <uint8_t*>malloc(size)
-            if at != NULL:
-                blob_write(at, where[0], self._catalogs, tag)
+            blob_write(&blob, where[0], self._catalogs, tag)
         pthread_mutex_unlock(&self._mutex)
         if where == NULL:
             return None
-        if at == NULL:
-            raise MemoryError
         try:
-            return at[:size]
+            if blob.failed:
+                raise MemoryError
+            return blob.at[:blob.size]
         finally:
-            free(at)
+            buffer_free(&blob)
 
     def decode(self, str account not None, bytes blob not None):
         """Put the account as the blob has it, in place of the one of that id. Raises CorruptRecord; nothing is changed then."""
@@ -126,24 +123,60 @@ cdef class Archive(Accounts):
         """Number of the latest change."""
         return self._track.ticket
 
-    def take(self, uint64_t bytes_max):
+    def take(self, uint64_t bytes_max, int era=0):
         """The accounts changed since they were last taken, packed, about `bytes_max` of them at most; and the ticket up to which every change
-        is in what was taken so far. Packed: u16 size, id, u32 size, blob; a blob of size 0 says that the account is gone."""
-        cdef packed_t packed
+        is in what was taken so far. Packed: u16 size, id, u32 size, blob; a blob of size 0 says that the account is gone. `era`, 1 to 15, is
+        for `latest`."""
+        cdef buffer_t packed
         cdef uint64_t covered = 0
         cdef bint more = True
-        packed.at, packed.size, packed.room = NULL, 0, 0
+        buffer_init(&packed)
         with nogil:
             while more:             # some at a time: decisions go on in between
                 pthread_mutex_lock(&self._mutex)
-                more = take_some(&packed, &self._track, &self._table, self._catalogs, bytes_max, &covered)
+                more = take_some(&packed, &self._track, &self._table, self._catalogs, era & 15, bytes_max, &covered)
                 pthread_mutex_unlock(&self._mutex)
         try:
             if packed.failed:
                 raise MemoryError
             return packed.at[:packed.size], covered
         finally:
-            free(packed.at)
+            buffer_free(&packed)
+
+    def latest(self, bytes packed not None, int era):
+        """What was taken in an era, without the accounts that were taken since in another. At most fifteen eras are told apart: none may be
+        asked about by a number that was given out again. `era` 0: before this process. Raises CorruptRecord."""
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(packed)
+        cdef entry_span_t entries[TAKE_AT_ONCE]
+        cdef reader_t reader
+        cdef buffer_t kept
+        cdef int count
+        reader.at, reader.end, reader.bad = at, at + len(packed), False
+        buffer_init(&kept)
+        try:
+            while reader.at < reader.end:
+                count = unpack_some(&reader, entries)
+                if reader.bad:
+                    raise CorruptRecord(f"packed records: damaged at byte {reader.at - at} of {len(packed)}")
+                self.keep_latest(entries, count, era, &kept)
+            if kept.failed:
+                raise MemoryError
+            return kept.at[:kept.size]
+        finally:
+            buffer_free(&kept)
+
+    @cython.final
+    cdef void keep_latest(self, entry_span_t* entries, int count, int era, buffer_t* kept) noexcept nogil:
+        cdef int i
+        for i in range(count):
+            entries[i].hash = self.hash_of(entries[i].id.at, entries[i].id.size)
+        pthread_mutex_lock(&self._mutex)
+        for i in range(count):
+            table_prefetch(&self._table, entries[i].hash)
+        for i in range(count):
+            if is_latest(&self._table, &entries[i], era):
+                buffer_put(kept, entries[i].at, entries[i].end - entries[i].at)
+        pthread_mutex_unlock(&self._mutex)
 
     def restore(self, bytes packed not None):
         """Put every account of a packed row, later ones in place of earlier; how many. Raises CorruptRecord; those before it are put."""

@@ -26,12 +26,13 @@ from admission cimport (
     HELD, SETTLED, admission_drawn, admission_id, admission_moved, admission_t, drawn_t, moved_t,
 )
 from amounts cimport amount_add
+from buffer cimport buffer_put, buffer_reserve, buffer_t
 from log cimport ENTRIES_MAX_MAX, entry_t
 from names cimport name_t
 from prompt cimport prompt_t
-from record cimport DELETED, record_carried, record_log, record_slots, record_t
+from record cimport DELETED, record_carried, record_id, record_log, record_slots, record_t
 from rules cimport version_t
-from side cimport known_t, side_t
+from side cimport known_t, override_t, side_t
 from siphash cimport siphash
 from window cimport NEVER, SLIDING, slot_t
 
@@ -45,12 +46,9 @@ cdef enum:
     BLOB_SCHEMA = 1
     BLOB_BYTES_MIN = 8 + 1 + 3 + 1 + 2 + 8
     VARINT_BYTES_MAX = 10
+    PLAIN_BYTES_MAX = 80            # of what is no name in a header, a section or a part, and no entry of a log
     SHORT = 1                       # bytes of a section's length: up to 127, an id and two numbers are less
     LONG = 3                        # up to 2 MiB
-
-cdef struct writer_t:               # a span to fill; `at` NULL: only count
-    uint8_t* at
-    uint64_t size
 
 cdef struct reader_t:               # a span to read; `bad` once anything did not fit
     const uint8_t* at
@@ -62,176 +60,195 @@ cdef inline uint64_t blob_checksum(const uint8_t* id, uint32_t id_size, const ui
     return siphash(siphash(0, 0, id, id_size), id_size, at, size)
 
 
-cdef inline void write_bytes(writer_t* self, const void* at, uint64_t size) noexcept nogil:
-    if self.at != NULL:
-        memcpy(self.at + self.size, at, size)
-    self.size += size
+cdef inline uint8_t* put_bytes(uint8_t* at, const void* source, uint64_t size) noexcept nogil:
+    """Write, where there is room; where it ends. So do all that are called put."""
+    memcpy(at, source, size)
+    return at + size
 
 
-cdef inline void write_byte(writer_t* self, uint8_t value) noexcept nogil:
-    write_bytes(self, &value, 1)
+cdef inline uint8_t* put_byte(uint8_t* at, uint8_t value) noexcept nogil:
+    at[0] = value
+    return at + 1
 
 
-cdef inline void write_varint(writer_t* self, uint64_t value) noexcept nogil:
+cdef inline uint8_t* put_u64(uint8_t* at, uint64_t value) noexcept nogil:
+    return put_bytes(at, &value, 8)
+
+
+cdef inline uint8_t* put_varint(uint8_t* at, uint64_t value) noexcept nogil:
     while value >= 128:
-        write_byte(self, <uint8_t>(value & 127) | 128)
+        at = put_byte(at, <uint8_t>(value & 127) | 128)
         value >>= 7
-    write_byte(self, <uint8_t>value)
+    return put_byte(at, <uint8_t>value)
 
 
-cdef inline void write_log(writer_t* self, const entry_t* log, int count) noexcept nogil:
+cdef inline uint8_t* put_name(uint8_t* at, name_t name) noexcept nogil:
+    return put_bytes(put_varint(at, name.size), name.at, name.size)
+
+
+cdef inline uint8_t* put_log(uint8_t* at, const entry_t* log, int count) noexcept nogil:
     cdef int64_t before = 0
     cdef int i
-    write_varint(self, count)
+    at = put_varint(at, count)
     for i in range(count):
-        write_varint(self, log[i].time - before)
-        write_varint(self, log[i].micro)
+        at = put_varint(put_varint(at, log[i].time - before), log[i].micro)
         before = log[i].time
-
-
-cdef inline void write_u64(writer_t* self, uint64_t value) noexcept nogil:
-    write_bytes(self, &value, 8)
-
-
-cdef inline void write_name(writer_t* self, name_t name) noexcept nogil:
-    write_varint(self, name.size)
-    write_bytes(self, name.at, name.size)
+    return at
 
 
 # ---- Writing a record ----
+#
+# Each section has room for all that it could be before it is begun. Its length is not known then, but for its `width` in bytes.
 
-cdef inline void write_slot(writer_t* self, const record_t* record, const slot_t* slot, const name_t* labels) noexcept nogil:
-    write_name(self, labels[slot.key >> 3])
-    if slot.key & 7 == SLIDING:
-        write_log(self, record_log(record, slot), slot.count)
-    else:
-        write_varint(self, slot.used)
-        write_varint(self, slot.end)
-
-
-cdef inline void write_prompt(writer_t* self, const prompt_t* prompt, const name_t* labels) noexcept nogil:
+cdef inline void section_end(buffer_t* self, uint8_t* start, uint8_t kind, int width, const uint8_t* end) noexcept nogil:
+    """A section's payload stands from `start` + 1 + `width` to `end`: put before it what it is, its length as a varint of just that width
+    (a shorter one is filled up with zeros), and count it in."""
+    cdef uint64_t length = end - start - 1 - width
     cdef int i
-    write_u64(self, prompt.id[0])
-    write_u64(self, prompt.id[1])
-    write_varint(self, prompt.last_call_at)
-    write_varint(self, prompt.number)
-    write_varint(self, prompt.calls)
-    write_varint(self, prompt.paid_count)
+    start[0] = kind
+    for i in range(width):
+        start[1 + i] = <uint8_t>(length & 127) | (128 if i + 1 < width else 0)
+        length >>= 7
+    self.size += end - start
+
+
+cdef inline void write_slot(buffer_t* self, const record_t* record, const slot_t* slot, const name_t* labels) noexcept nogil:
+    cdef name_t id = labels[slot.key >> 3]
+    cdef bint sliding = slot.key & 7 == SLIDING
+    cdef int width = LONG if sliding else SHORT
+    cdef uint8_t* start = buffer_reserve(self, PLAIN_BYTES_MAX + id.size + 2 * VARINT_BYTES_MAX * slot.count)
+    cdef uint8_t* at
+    if start == NULL:
+        return
+    at = put_name(start + 1 + width, id)
+    if sliding:
+        at = put_log(at, record_log(record, slot), slot.count)
+    else:
+        at = put_varint(put_varint(at, slot.used), slot.end)
+    section_end(self, start, slot.key & 7, width, at)
+
+
+cdef inline void write_override(buffer_t* self, const override_t* override, const name_t* labels) noexcept nogil:
+    cdef name_t rule = labels[override.rule]
+    cdef uint8_t* start = buffer_reserve(self, PLAIN_BYTES_MAX + rule.size)
+    if start != NULL:
+        section_end(self, start, OVERRIDE, SHORT, put_varint(put_name(start + 1 + SHORT, rule), override.limit))
+
+
+cdef inline void write_prompt(buffer_t* self, const prompt_t* prompt, const name_t* labels) noexcept nogil:
+    cdef uint64_t size = PLAIN_BYTES_MAX
+    cdef uint8_t* start
+    cdef uint8_t* at
+    cdef int i
     for i in range(prompt.paid_count):
-        write_name(self, labels[prompt.pools[i]])
-        write_varint(self, prompt.paid[i])
+        size += 2 * VARINT_BYTES_MAX + labels[prompt.pools[i]].size
+    start = buffer_reserve(self, size)
+    if start == NULL:
+        return
+    at = put_u64(put_u64(start + 1 + LONG, prompt.id[0]), prompt.id[1])
+    at = put_varint(put_varint(put_varint(at, prompt.last_call_at), prompt.number), prompt.calls)
+    at = put_varint(at, prompt.paid_count)
+    for i in range(prompt.paid_count):
+        at = put_varint(put_name(at, labels[prompt.pools[i]]), prompt.paid[i])
+    section_end(self, start, PROMPT, LONG, at)
 
 
-cdef inline void write_admission(writer_t* self, const admission_t* it, const name_t* labels, const version_t* versions) noexcept nogil:
+cdef inline uint64_t admission_bytes_max(const admission_t* it, const name_t* labels, const version_t* versions) noexcept nogil:
     cdef const drawn_t* drawn = admission_drawn(it)
     cdef const moved_t* moved = admission_moved(it)
+    cdef uint64_t size = 2 * PLAIN_BYTES_MAX + it.id_size + versions[it.version].catalog.size + versions[it.version].text.size
     cdef int i
-    write_varint(self, it.id_size)
-    write_bytes(self, admission_id(it), it.id_size)
-    write_byte(self, it.flags)
-    write_varint(self, it.admitted_at)
-    write_varint(self, it.until - it.admitted_at)
-    if it.flags & HELD:
-        write_varint(self, it.hold_until - it.admitted_at)
-    write_u64(self, it.fingerprint)
-    if it.flags & SETTLED:
-        write_u64(self, it.settlement)
-    write_varint(self, it.weight_num)
-    write_varint(self, it.weight_den)
-    write_varint(self, it.number)
-    write_varint(self, it.prompt)
-    write_name(self, versions[it.version].catalog)
-    write_name(self, versions[it.version].text)
-    write_name(self, labels[it.plan])
-    write_name(self, labels[it.model])
-    write_name(self, labels[it.tool])
-    write_varint(self, it.drawn_count)
+    size += labels[it.plan].size + labels[it.model].size + labels[it.tool].size
     for i in range(it.drawn_count):
-        write_name(self, labels[drawn[i].key >> 3])
-        write_byte(self, drawn[i].key & 7)
-        write_name(self, labels[drawn[i].pool])
-        write_byte(self, drawn[i].part)
-        write_varint(self, drawn[i].micro)
-        write_varint(self, drawn[i].end)
-    write_varint(self, it.moved_count)
+        size += PLAIN_BYTES_MAX + labels[drawn[i].key >> 3].size + labels[drawn[i].pool].size
     for i in range(it.moved_count):
-        write_name(self, labels[moved[i].pool])
-        write_byte(self, moved[i].part)
-        write_varint(self, moved[i].micro)
+        size += PLAIN_BYTES_MAX + labels[moved[i].pool].size
+    return size
 
 
-cdef inline uint64_t section_begin(writer_t* self, uint8_t kind, int width) noexcept nogil:
-    """Begin a section whose length is not known yet, but for its `width` in bytes; where its payload begins."""
-    cdef int _i
-    write_byte(self, kind)
-    for _i in range(width):
-        write_byte(self, 0)
-    return self.size
+cdef inline uint8_t* put_admission_head(uint8_t* at, const admission_t* it, const name_t* labels, const version_t* versions) noexcept nogil:
+    """What stands before an admission's parts."""
+    at = put_bytes(put_varint(at, it.id_size), admission_id(it), it.id_size)
+    at = put_byte(at, it.flags)
+    at = put_varint(put_varint(at, it.admitted_at), it.until - it.admitted_at)
+    if it.flags & HELD:
+        at = put_varint(at, it.hold_until - it.admitted_at)
+    at = put_u64(at, it.fingerprint)
+    if it.flags & SETTLED:
+        at = put_u64(at, it.settlement)
+    at = put_varint(put_varint(at, it.weight_num), it.weight_den)
+    at = put_varint(put_varint(at, it.number), it.prompt)
+    at = put_name(put_name(at, versions[it.version].catalog), versions[it.version].text)
+    return put_name(put_name(put_name(at, labels[it.plan]), labels[it.model]), labels[it.tool])
 
 
-cdef inline void section_end(writer_t* self, uint64_t start, int width) noexcept nogil:
-    """Put the length in its place, as a varint of just that width: a shorter one is filled up with zeros."""
-    cdef uint64_t length = self.size - start
+cdef inline void write_admission(buffer_t* self, const admission_t* it, const name_t* labels, const version_t* versions) noexcept nogil:
+    cdef const drawn_t* drawn = admission_drawn(it)
+    cdef const moved_t* moved = admission_moved(it)
+    cdef uint8_t* start = buffer_reserve(self, admission_bytes_max(it, labels, versions))
+    cdef uint8_t* at
     cdef int i
-    if self.at == NULL:
+    if start == NULL:
         return
-    for i in range(width):
-        self.at[start - width + i] = <uint8_t>(length & 127) | (128 if i + 1 < width else 0)
-        length >>= 7
+    at = put_admission_head(start + 1 + LONG, it, labels, versions)
+    at = put_varint(at, it.drawn_count)
+    for i in range(it.drawn_count):
+        at = put_byte(put_name(at, labels[drawn[i].key >> 3]), drawn[i].key & 7)
+        at = put_byte(put_name(at, labels[drawn[i].pool]), drawn[i].part)
+        at = put_varint(put_varint(at, drawn[i].micro), drawn[i].end)
+    at = put_varint(at, it.moved_count)
+    for i in range(it.moved_count):
+        at = put_varint(put_byte(put_name(at, labels[moved[i].pool]), moved[i].part), moved[i].micro)
+    section_end(self, start, ADMISSION, LONG, at)
 
 
-cdef inline void write_known(writer_t* self, const known_t* known, const name_t* labels, const version_t* versions) noexcept nogil:
-    cdef uint64_t start
+cdef inline void write_known(buffer_t* self, const known_t* known, const name_t* labels, const version_t* versions) noexcept nogil:
     cdef int i
     for i in range(known.first, known.first + known.count):
-        start = section_begin(self, ADMISSION, LONG)
         write_admission(self, known.at[i], labels, versions)
-        section_end(self, start, LONG)
 
 
-cdef inline void write_side(writer_t* self, const side_t* side, const name_t* labels, const version_t* versions) noexcept nogil:
-    cdef uint64_t start
+cdef inline void write_side(buffer_t* self, const side_t* side, const name_t* labels, const version_t* versions) noexcept nogil:
     cdef int i
     for i in range(side.override_count):
-        start = section_begin(self, OVERRIDE, SHORT)
-        write_name(self, labels[side.overrides[i].rule])
-        write_varint(self, side.overrides[i].limit)
-        section_end(self, start, SHORT)
+        write_override(self, &side.overrides[i], labels)
     for i in range(side.prompt_count):
-        start = section_begin(self, PROMPT, LONG)
         write_prompt(self, &side.prompts[i], labels)
-        section_end(self, start, LONG)
     write_known(self, &side.holds, labels, versions)
     write_known(self, &side.ids, labels, versions)
 
 
+cdef inline void write_header(buffer_t* self, const record_t* record, name_t catalog, name_t plan, uint64_t tag) noexcept nogil:
+    cdef uint8_t* at = buffer_reserve(self, PLAIN_BYTES_MAX + catalog.size + plan.size)
+    if at == NULL:
+        return
+    at = put_byte(put_u64(at, tag), BLOB_SCHEMA)
+    at = put_varint(put_varint(at, record.seen_at), record.subscribed_at)
+    at = put_varint(at, 0 if record.expires_at == NEVER else record.expires_at)
+    at = put_name(put_name(put_byte(at, record.period), catalog), plan)
+    self.size = at - self.at
+
+
 cdef inline void write_record(
-    writer_t* self, const record_t* record, name_t catalog, const name_t* labels, const version_t* versions, uint64_t tag
+    buffer_t* self, const record_t* record, name_t catalog, const name_t* labels, const version_t* versions, uint64_t tag
 ) noexcept nogil:
-    """All but the checksum."""
+    """A record's blob at the buffer's end."""
     cdef const slot_t* slots = record_slots(record)
-    cdef uint64_t start
-    cdef int i, width
-    write_u64(self, tag)
-    write_byte(self, BLOB_SCHEMA)
-    write_varint(self, record.seen_at)
-    write_varint(self, record.subscribed_at)
-    write_varint(self, 0 if record.expires_at == NEVER else record.expires_at)
-    write_byte(self, record.period)
-    write_name(self, catalog)
-    write_name(self, labels[record.plan])
+    cdef size_t begin = self.size
+    cdef uint64_t checksum
+    cdef int i
+    write_header(self, record, catalog, labels[record.plan], tag)
     for i in range(record.slot_count):
-        if slots[i].key & 7 == SLIDING and slots[i].count == 0:
-            continue
-        width = LONG if slots[i].key & 7 == SLIDING else SHORT
-        start = section_begin(self, slots[i].key & 7, width)
-        write_slot(self, record, &slots[i], labels)
-        section_end(self, start, width)
-    if record.flags & DELETED:
-        section_end(self, section_begin(self, TOMBSTONE, SHORT), SHORT)
+        if slots[i].key & 7 != SLIDING or slots[i].count:
+            write_slot(self, record, &slots[i], labels)
+    if record.flags & DELETED and buffer_reserve(self, 1 + SHORT) != NULL:
+        section_end(self, self.at + self.size, TOMBSTONE, SHORT, self.at + self.size + 1 + SHORT)
     if record.side != NULL:
         write_side(self, record.side, labels, versions)
-    write_bytes(self, record_carried(record), record.carried_size)
+    buffer_put(self, record_carried(record), record.carried_size)
+    if not self.failed:
+        checksum = blob_checksum(record_id(record), record.id_size, self.at + begin, self.size - begin)
+        buffer_put(self, &checksum, 8)
 
 
 # ---- Reading ----

@@ -4,22 +4,9 @@ cdef enum:
     PARTS_MAX = 255                 # of an admission, of each kind
 
 
-cdef uint64_t blob_size(const record_t* record, Catalogs catalogs) noexcept nogil:
-    """Bytes that a record takes as a blob. With the mutex held."""
-    cdef writer_t counted
-    counted.at, counted.size = NULL, 0
-    write_record(&counted, record, catalogs.in_force[record.catalog].name, catalogs.labels.at, catalogs.versions, 0)
-    return counted.size + 8
-
-
-cdef void blob_write(uint8_t* at, const record_t* record, Catalogs catalogs, uint64_t tag) noexcept nogil:
-    """Write a record's blob, of blob_size. With the mutex held since that was asked."""
-    cdef writer_t writer
-    cdef uint64_t checksum
-    writer.at, writer.size = at, 0
-    write_record(&writer, record, catalogs.in_force[record.catalog].name, catalogs.labels.at, catalogs.versions, tag)
-    checksum = blob_checksum(record_id(record), record.id_size, at, writer.size)
-    write_bytes(&writer, &checksum, 8)
+cdef void blob_write(buffer_t* out, const record_t* record, Catalogs catalogs, uint64_t tag) noexcept nogil:
+    """Add a record's blob. With the mutex held."""
+    write_record(out, record, catalogs.in_force[record.catalog].name, catalogs.labels.at, catalogs.versions, tag)
 
 
 cdef name_t read_name(reader_t* reader) noexcept:

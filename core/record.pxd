@@ -36,13 +36,14 @@ cdef struct record_t:               # 56 bytes
     uint16_t slot_count
     uint16_t carried_size           # at the end of the block
     uint8_t period                  # index into quota.types.PERIODS
-    uint8_t flags
+    uint8_t flags                   # and, in the upper half, the era that it was last taken in
 
 cdef enum record_flag_t:
     CHANGED = 1                     # and marked (track.pxd)
     DELETED = 2                     # a tombstone: nobody sees it, but what was drawn is found again if the account is put again
     DEMOTED = 4                     # a stub: header and id, the rest is in the store
     RECENT = 8                      # asked for since the demoting hand last came by
+    FLAG_BITS = 4
 
 cdef struct need_t:                 # what a charge needs to find in the record
     uint32_t key
@@ -55,6 +56,16 @@ cdef inline uint32_t padded(uint32_t size) noexcept nogil:
 
 cdef inline uint8_t* record_id(const record_t* self) noexcept nogil:
     return <uint8_t*>self + sizeof(record_t)
+
+
+cdef inline int record_era(const record_t* self) noexcept nogil:
+    """In which era of the journal the record was last taken, 1 to 15; 0: not known."""
+    return self.flags >> FLAG_BITS
+
+
+cdef inline void record_taken(record_t* self, int era) noexcept nogil:
+    """The record was taken, as it stands."""
+    self.flags = <uint8_t>(self.flags & ((1 << FLAG_BITS) - 1) & ~CHANGED | era << FLAG_BITS)
 
 
 cdef inline slot_t* record_slots(const record_t* self) noexcept nogil:

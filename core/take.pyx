@@ -1,52 +1,45 @@
-"""Taking: what has changed, packed for a store. C alone, with the mutex held for a few records at a time."""
+"""Taking: what has changed, packed for a store. C alone, with the mutex held for a few records at a time.
+
+A store writes what is taken into a journal, whose parts it calls eras. A record knows the era that it was last taken in. So when the
+journal's beginning is read again, to be folded, those are told apart whose later state stands further on: folding them would be in vain.
+"""
 
 cdef enum:
     TAKE_AT_ONCE = 64               # records encoded in one hold of the mutex
 
 
-cdef struct packed_t:
-    uint8_t* at
-    uint64_t size
-    uint64_t room
-    bint failed                     # no memory: what is here is whole, but not all
+cdef size_t pack_begin(buffer_t* packed, const record_t* record) noexcept nogil:
+    """Begin an account; where the size of its blob stands, which follows."""
+    cdef uint32_t none = 0
+    buffer_put(packed, &record.id_size, 2)
+    buffer_put(packed, record_id(record), record.id_size)
+    buffer_put(packed, &none, 4)
+    return packed.size - 4
 
 
-cdef bint packed_reserve(packed_t* self, uint64_t more) noexcept nogil:
-    cdef uint64_t room = max(self.room, <uint64_t>4096)
-    cdef uint8_t* grown
-    while room < self.size + more:
-        room *= 2
-    if room > self.room:
-        grown = <uint8_t*>realloc(self.at, room)
-        if grown == NULL:
-            self.failed = True
-            return False
-        self.at, self.room = grown, room
-    return True
-
-
-cdef uint8_t* packed_add(packed_t* self, const record_t* record, uint32_t size) noexcept nogil:
-    """Add an account whose blob has that size; where the blob goes, NULL without memory."""
-    cdef uint8_t* blob
-    if not packed_reserve(self, 6 + record.id_size + size):
-        return NULL
-    memcpy(self.at + self.size, &record.id_size, 2)
-    memcpy(self.at + self.size + 2, record_id(record), record.id_size)
-    memcpy(self.at + self.size + 2 + record.id_size, &size, 4)
-    blob = self.at + self.size + 6 + record.id_size
-    self.size += 6 + record.id_size + size
-    return blob
-
-
-cdef bint pack_record(packed_t* self, const record_t* record, Catalogs catalogs, uint64_t tag) noexcept nogil:
-    cdef uint8_t* blob = packed_add(self, record, <uint32_t>blob_size(record, catalogs))
-    if blob == NULL:
+cdef bint pack_gone(buffer_t* packed, const record_t* record) noexcept nogil:
+    """Pack that an account is gone; false without memory, and nothing is packed."""
+    if buffer_reserve(packed, 6 + record.id_size) == NULL:
         return False
-    blob_write(blob, record, catalogs, tag)
+    pack_begin(packed, record)
     return True
 
 
-cdef bint take_mark(packed_t* self, track_t* track, table_t* table, Catalogs catalogs) noexcept nogil:
+cdef bint pack_record(buffer_t* packed, const record_t* record, Catalogs catalogs, uint64_t tag) noexcept nogil:
+    """Pack an account; false without memory, and nothing is packed."""
+    cdef size_t before = packed.size, size_at
+    cdef uint32_t size
+    size_at = pack_begin(packed, record)
+    blob_write(packed, record, catalogs, tag)
+    if packed.failed:
+        packed.size = before
+        return False
+    size = <uint32_t>(packed.size - size_at - 4)
+    memcpy(packed.at + size_at, &size, 4)
+    return True
+
+
+cdef bint take_mark(buffer_t* self, track_t* track, table_t* table, Catalogs catalogs, int era) noexcept nogil:
     """Pack the records of the first mark; false without memory, and they stay marked."""
     cdef uint64_t hash = track.marks[track.first].hash
     cdef record_t* record
@@ -64,7 +57,7 @@ cdef bint take_mark(packed_t* self, track_t* track, table_t* table, Catalogs cat
                 if tables[which].at[i].tags[slot] and record.hash == hash and record.flags & CHANGED:
                     if not pack_record(self, record, catalogs, track.ticket):
                         return False
-                    record.flags &= ~CHANGED
+                    record_taken(record, era)
             if tables[which].at[i].overflow == 0:
                 break
             i = (i + 1) & (((<uint64_t>1) << tables[which].bits) - 1)
@@ -74,21 +67,19 @@ cdef bint take_mark(packed_t* self, track_t* track, table_t* table, Catalogs cat
 
 
 cdef bint take_some(
-    packed_t* self, track_t* track, table_t* table, Catalogs catalogs, uint64_t bytes_max, uint64_t* covered
+    buffer_t* self, track_t* track, table_t* table, Catalogs catalogs, int era, uint64_t bytes_max, uint64_t* covered
 ) noexcept nogil:
     """Pack some of what is marked; whether to come again. With the mutex held."""
     cdef int _i
-    if self.size == 0:
-        self.failed = False
     while track.purged_count:       # before an account of the same id that was put since
-        if packed_add(self, track.purged[track.purged_count - 1], 0) == NULL:
+        if not pack_gone(self, track.purged[track.purged_count - 1]):
             return False
         track.purged_count -= 1
         record_free(track.purged[track.purged_count])
     for _i in range(TAKE_AT_ONCE):
         if track.count == 0 or self.size >= bytes_max:
             break
-        if not take_mark(self, track, table, catalogs):
+        if not take_mark(self, track, table, catalogs, era):
             break
     covered[0] = track.marks[track.first].ticket - 1 if track.count else track.ticket
     return track.count > 0 and self.size < bytes_max and not self.failed
@@ -111,3 +102,33 @@ cdef reader_t unpack_blob(reader_t* reader) noexcept:
     if not reader.bad:
         memcpy(&size, span.at, 4)
     return read_span(reader, size)
+
+
+# ---- What was taken, seen again ----
+
+cdef struct entry_span_t:           # an account in a packed row
+    name_t id
+    uint64_t hash                   # by the ledger's key
+    const uint8_t* at
+    const uint8_t* end
+
+
+cdef int unpack_some(reader_t* reader, entry_span_t* entries) noexcept:
+    """The next accounts of a packed row, TAKE_AT_ONCE at most; how many."""
+    cdef reader_t blob
+    cdef int count = 0
+    while count < TAKE_AT_ONCE and reader.at < reader.end:
+        entries[count].at = reader.at
+        entries[count].id = unpack_id(reader)
+        blob = unpack_blob(reader)
+        if reader.bad:
+            break
+        entries[count].end = blob.end
+        count += 1
+    return count
+
+
+cdef bint is_latest(table_t* table, const entry_span_t* entry, int era) noexcept nogil:
+    """Whether an account that was taken in an era may not have been taken since in another. With the mutex held."""
+    cdef record_t** where = table_find(table, entry.id.at, entry.id.size, entry.hash)
+    return where == NULL or record_era(where[0]) in (0, era)

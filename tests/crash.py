@@ -38,7 +38,7 @@ KILL_AFTER_S = 0.5  # of load, at most
 PROGRAM = """
 import sys
 from quota.store import fold
-fold.FOLD_BYTES = 40_000
+fold.FOLD_BYTES, fold.ERA_BYTES = 40_000, 10_000
 from quota.cli import main
 sys.exit(main())
 """

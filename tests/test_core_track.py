@@ -165,3 +165,49 @@ def test_damaged_rows_are_noticed(cut):
     packed = engine.ledger.take(1 << 20)[0]
     with pytest.raises(CorruptRecord):
         Engine([catalog_text(LIMITS)]).ledger.restore(packed[:-cut])
+
+
+def test_what_was_taken_since_in_another_era_is_told_apart():
+    """An account whose later state stands further on is left out; one that is gone, replaced, or of no known era is not."""
+    engine = tracked()
+    for account in ("ben", "eve", "gone", "new"):
+        engine.put_account(account, plan="only", subscribed_at_ms=START_MS)
+    first = engine.ledger.take(1 << 20, 14)[0]
+    assert first == engine.ledger.latest(first, 14)
+    admit(engine, "ben")
+    engine.delete_account("gone", purge=True)
+    engine.ledger.decode("new", engine.ledger.encode("new", 7))
+    second = engine.ledger.take(1 << 20, 15)[0]
+    assert ["-gone", "ben", "new"] == ids_of(second)
+
+    assert ["eve", "gone"] == ids_of(engine.ledger.latest(first, 14))
+    assert second == engine.ledger.latest(second, 15)
+    assert ["-gone"] == ids_of(engine.ledger.latest(second, 0))
+    admit(engine, "eve")
+    engine.ledger.take(1 << 20, 1)
+    assert (["gone"], second) == (
+        ids_of(engine.ledger.latest(first, 14)),
+        engine.ledger.latest(second, 15),
+    )
+
+
+def test_a_recalled_account_is_of_no_known_era():
+    """What was put back in memory may be the latest anywhere."""
+    engine = tracked()
+    admit(engine)
+    packed = engine.ledger.take(1 << 20, 3)[0]
+    assert b"" == engine.ledger.latest(packed, 2)
+    engine.ledger.decode("ada", engine.ledger.encode("ada", 1))
+
+    assert packed == engine.ledger.latest(packed, 2) == engine.ledger.latest(packed, 3)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 9])
+def test_a_row_that_ends_early_is_noticed_when_it_is_seen_again(cut):
+    """Nothing of it is passed on."""
+    engine = tracked()
+    admit(engine)
+    packed = engine.ledger.take(1 << 20, 1)[0]
+
+    with pytest.raises(CorruptRecord):
+        engine.ledger.latest(packed[:-cut], 1)

@@ -146,6 +146,61 @@ def test_folding_changes_nothing(begin: Begin, tmp_path: Path, monkeypatch: pyte
     database.close()
 
 
+def test_what_was_written_again_since_is_not_folded(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands further on in the journal; the snapshot has the others, and a kill at any moment finds all as it was."""
+    monkeypatch.setattr(fold, "FOLD_BYTES", 20_000)
+    monkeypatch.setattr(fold, "ERA_BYTES", 3_000)
+    process = begin(tmp_path / "a")
+    dice = random.Random(7)
+    accounts = [f"account-{number}" for number in range(200)]
+    for account in accounts:
+        process.put(account)
+    process.store.wait_all()
+    for step in range(1_500):
+        account = dice.choice(accounts[:5])
+        if step % 100 == 50:
+            again = dice.choice(accounts)
+            process.engine.delete_account(again, purge=dice.random() < 0.5, now_ms=NOW_MS)
+            process.put(again)
+        process.store.wait(process.charge(account))
+        if step % 300 == 299:
+            after = begin(copied(tmp_path / "a", tmp_path / f"b{step}"))
+            assert process.states() == after.states()
+    with sqlite3.connect(tmp_path / "a/quotad.db") as database:
+        (folded,) = database.execute("SELECT value FROM meta WHERE key = 'folded'").fetchone()
+        (kept,) = database.execute("SELECT count(*) FROM snapshot").fetchone()
+    database.close()
+
+    assert int(folded) > 1_000
+    assert 195 == kept
+    assert process.store.folder.folded_bytes_count > 100_000
+
+
+def test_rows_of_an_earlier_process_are_folded_with_care(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows of their eras: an account is left out only if this process has written it again."""
+    process = begin(tmp_path)
+    for account in ("ada", "bob", "eve"):
+        process.put(account)
+        process.store.wait(process.charge(account))
+    process.store.close()
+    process = begin(tmp_path)
+    process.store.wait(process.charge("eve"))
+    before = process.states()
+    process.store.close()
+    monkeypatch.setattr(fold, "FOLD_BYTES", 0)
+    process = begin(tmp_path)
+    deadline = time.monotonic() + 10
+    while process.store.folder.journal_bytes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.store.close()
+
+    assert (0, before) == (process.store.folder.journal_bytes, begin(tmp_path).states())
+
+
 def test_a_full_journal_is_folded_first(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """the file is bounded, however fast changes come."""
     monkeypatch.setattr(fold, "FOLD_BYTES", 0)

@@ -1,40 +1,67 @@
 """Folding: journal rows into the snapshot, in pieces small enough that no commit waits long for one.
 
-The writing thread folds, between its commits. A journal up to FOLD_BYTES is left alone: the longer it is, the more rows
-of one account fold into one. Past that a tenth of the time goes into folding, or what time is left; past JOURNAL_BYTES_MAX
-nothing is written until it has been folded back below, so that the file stays bounded.
+The writing thread folds, between its commits. A journal up to FOLD_BYTES is left alone. Past that a tenth of the time goes
+into folding, or what time is left; past JOURNAL_BYTES_MAX nothing is written until it has been folded back below, so that
+the file stays bounded.
+
+An account that was written again since need not be folded: its later row stands in the journal, and a restart reads that
+after the snapshot. So accounts that change all the time cost nothing but their journal rows, and the longer the journal,
+the more of them there are. The ledger knows in which era each account was last taken. An era is a part of the journal, of
+ERA_BYTES or more, that begins with a commit: all rows of one commit are taken in one era, which is therefore told before.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from typing import Final
+from collections import deque
+from typing import Final, Protocol
 from zlib import crc32
 
 from quota.errors import StoreError
 from quota.store.format import PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
 from quota.store.shelf import Shelf
 
-FOLD_BYTES = 16_777_216
+FOLD_BYTES = 67_108_864
 JOURNAL_BYTES_MAX = 134_217_728
-PIECE_BYTES: Final = 65_536
+ERA_BYTES = 16_777_216
+ERAS_MAX: Final = 15  # numbers that the ledger keeps apart, from 1 on; 0 is what an earlier process wrote
+PIECE_BYTES: Final = 65_536  # written in one piece
+PIECE_READ_BYTES: Final = 524_288  # and read for it
 REST: Final = 9  # times as long as a piece took, before the next one
+
+
+class Taken(Protocol):
+    """The ledger, as far as it knows what is out of date."""
+
+    def latest(self, packed: bytes, era: int) -> bytes: ...
 
 
 class Folder:
     """Folds in the writing thread. `journal_bytes` is what lies in the journal at start."""
 
     def __init__(self, database: sqlite3.Connection, journal_bytes: int, shelf: Shelf | None = None) -> None:
+        self.taken: Taken | None = None
+        """Who knows what is out of date; None: nobody, and all is folded."""
+        self._eras: deque[tuple[int, int]] = deque([(0, 0)])  # first row, and number, of those in the journal
+        self._era_bytes = ERA_BYTES  # in the last of them
         self._database = database
         self._shelf = shelf
         self._next_at = 0.0
         self.journal_bytes = journal_bytes
         self.folded_bytes_count = 0
 
+    def era(self, seq: int) -> int:
+        """Return the era of the next commit, whose first row will be `seq`. To be asked before anything is taken for it."""
+        if self._era_bytes >= ERA_BYTES and len(self._eras) < ERAS_MAX:
+            self._eras.append((seq, self._eras[-1][1] % ERAS_MAX + 1))
+            self._era_bytes = 0
+        return self._eras[-1][1]
+
     def added(self, size: int) -> None:
         """Count what came into the journal."""
         self.journal_bytes += size
+        self._era_bytes += size
 
     def due(self, *, idle: bool) -> bool:
         """Whether a piece is to be folded now."""
@@ -51,13 +78,15 @@ class Folder:
         """Fold the oldest rows, at least one. Raises StoreError if one has changed since it was written."""
         began = time.monotonic()
         accounts: dict[bytes, bytes] = {}
-        size = seq = 0
+        size = kept_size = seq = 0
         for seq, at_us, packed, crc in self._database.execute("SELECT * FROM journal ORDER BY seq"):
             if crc != crc32(packed, checksum(seq, at_us)):
                 raise StoreError(f"journal row {seq} has changed since it was written")
-            accounts.update(unpack(packed))
+            kept = self._latest(seq, packed)
+            accounts.update(unpack(kept))
             size += len(packed)
-            if size >= PIECE_BYTES:
+            kept_size += len(kept)
+            if size >= PIECE_READ_BYTES or kept_size >= PIECE_BYTES:
                 break
         self._database.execute("BEGIN IMMEDIATE")
         self._database.executemany(
@@ -76,3 +105,9 @@ class Folder:
         self.folded_bytes_count += size
         ended = time.monotonic()
         self._next_at = ended + REST * (ended - began)
+
+    def _latest(self, seq: int, packed: bytes) -> bytes:
+        """Return what of a row has not been written again in a later era. Rows are asked about in their order."""
+        while len(self._eras) > 1 and self._eras[1][0] <= seq:
+            self._eras.popleft()
+        return packed if self.taken is None else self.taken.latest(packed, self._eras[0][1])

@@ -53,7 +53,8 @@ class Changes(Protocol):
     def capacity_micro(self) -> int: ...
     @property
     def in_memory_count(self) -> int: ...
-    def take(self, bytes_max: int) -> tuple[bytes, int]: ...
+    def take(self, bytes_max: int, era: int) -> tuple[bytes, int]: ...
+    def latest(self, packed: bytes, era: int) -> bytes: ...
     def demote(self, count: int, now: int) -> int: ...
     def drop_tombstones(self, now: int) -> int: ...
 
@@ -87,6 +88,7 @@ class Writer:
         self._database = database
         self._folder = folder
         self._changes = changes
+        folder.taken = changes
         self._now_us = now_us
         self._watermark = watermark
         self._sequence = sequence
@@ -258,8 +260,9 @@ class Writer:
     def _take(self, goal: int) -> tuple[list[bytes], int]:
         rows: list[bytes] = []
         size = 0
+        era = self._folder.era(self._sequence + 1)
         while True:
-            packed, ticket = self._changes.take(ROW_BYTES_MAX)
+            packed, ticket = self._changes.take(ROW_BYTES_MAX, era)
             if packed:
                 rows.append(packed)
                 size += len(packed)
