@@ -150,8 +150,8 @@ def test_what_was_written_again_since_is_not_folded(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands further on in the journal; the snapshot has the others, and a kill at any moment finds all as it was."""
-    monkeypatch.setattr(fold, "FOLD_BYTES", 20_000)
-    monkeypatch.setattr(fold, "ERA_BYTES", 3_000)
+    monkeypatch.setattr(fold, "FOLD_BYTES", 40_000)
+    monkeypatch.setattr(fold, "ERA_BYTES", 4_000)
     process = begin(tmp_path / "a")
     dice = random.Random(7)
     accounts = [f"account-{number}" for number in range(200)]

@@ -86,7 +86,7 @@ class Folder:
             accounts.update(unpack(kept))
             size += len(packed)
             kept_size += len(kept)
-            if size >= PIECE_READ_BYTES or kept_size >= PIECE_BYTES:
+            if size >= PIECE_READ_BYTES or kept_size >= PIECE_BYTES or self.journal_bytes - size <= FOLD_BYTES:
                 break
         self._database.execute("BEGIN IMMEDIATE")
         self._database.executemany(
