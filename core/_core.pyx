@@ -34,8 +34,8 @@ from asked cimport (
 from answered cimport answer_write, renewed_write, settled_write, standing_write, words_t
 from atomic cimport atomic_read, atomic_write
 from blob cimport (
-    ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span, read_u64, read_varint,
-    reader_t, write_record,
+    ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, BLOB_SCHEMA_MIN, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span,
+    read_u64, read_varint, reader_t, write_record,
 )
 from buffer cimport buffer_free, buffer_init, buffer_put, buffer_reserve, buffer_t
 from call cimport INTERNAL, RESOURCE_EXHAUSTED

@@ -5,7 +5,8 @@
     | sections | u64 checksum
 
     name      varint length, bytes                     section  u8 kind, varint length, payload
-    sliding   name id, varint count, then per entry varint time since the one before, varint micro-units
+    sliding   name id, varint count, then per entry varint 2 * time since the one before, + 1 if its micro-units are those of the one before
+              (0 before the first); varint micro-units if they are not
     others    name id, varint used, varint end
     override  name id, varint units
     deleted   nothing: the account is a tombstone
@@ -13,6 +14,8 @@
     admission name id, u8 flags, varint admitted at, until since then, hold until since then if held, u64 fingerprint, u64 settlement if
               settled, varint weight (2), number, prompt, name catalog, version, plan, model, tool; then count, and per limit name id, u8 kind,
               name pool, u8 part, varint micro-units, end; then count, and per pool name, u8 part, varint micro-units
+
+In schema 1, which is still read, an entry is varint time since the one before, varint micro-units.
 
 Names stand in full, since the numbers they have in one process mean nothing in another. A section whose kind this version does
 not know is carried along untouched. The tag is the writer's, random, for compare-and-swap. The checksum covers everything
@@ -36,6 +39,23 @@ from side cimport known_t, override_t, side_t
 from siphash cimport siphash
 from window cimport NEVER, SLIDING, slot_t
 
+cdef extern from *:
+    """
+    /* Most varints of a log have 4 or 5 bytes, as it falls: a loop over them is mispredicted every other time. */
+    #define VARINT_SPREAD_MAX 0xFFFFFFFFFFFFFFULL               /* 8 groups of 7 bits */
+    static inline int varint_size(unsigned long long value) { return (70 - __builtin_clzll(value)) / 7; }   /* of 1 or more */
+    static inline unsigned long long varint_spread(unsigned long long value, int size) {
+        value = (value & 0xFFFFFFF0000000ULL) << 4 | (value & 0xFFFFFFFULL);
+        value = (value & 0x0FFFC0000FFFC000ULL) << 2 | (value & 0x00003FFF00003FFFULL);
+        value = (value & 0x3F803F803F803F80ULL) << 1 | (value & 0x007F007F007F007FULL);
+        return value | (0x80808080808080ULL & ((1ULL << (8 * size - 8)) - 1));
+    }
+    """
+    const uint64_t VARINT_SPREAD_MAX
+    int varint_size(uint64_t value) noexcept nogil
+    uint64_t varint_spread(uint64_t value, int size) noexcept nogil     # as bytes, lowest first
+
+
 cdef enum section_t:                # 1 to 5 are slots, by the window's kind
     OVERRIDE = 16
     PROMPT = 17
@@ -43,10 +63,11 @@ cdef enum section_t:                # 1 to 5 are slots, by the window's kind
     TOMBSTONE = 19
 
 cdef enum:
-    BLOB_SCHEMA = 1
+    BLOB_SCHEMA = 2
+    BLOB_SCHEMA_MIN = 1
     BLOB_BYTES_MIN = 8 + 1 + 3 + 1 + 2 + 8
     VARINT_BYTES_MAX = 10
-    PLAIN_BYTES_MAX = 80            # of what is no name in a header, a section or a part, and no entry of a log
+    PLAIN_BYTES_MAX = 80            # of what is no name in a header, a section or a part, and no entry of a log; and 8 to spare
     SHORT = 1                       # bytes of a section's length: up to 127, an id and two numbers are less
     LONG = 3                        # up to 2 MiB
 
@@ -61,7 +82,7 @@ cdef inline uint64_t blob_checksum(const uint8_t* id, uint32_t id_size, const ui
 
 
 cdef inline uint8_t* put_bytes(uint8_t* at, const void* source, uint64_t size) noexcept nogil:
-    """Write, where there is room; where it ends. So do all that are called put."""
+    """Write, where there is room, and for 8 bytes more; where it ends. So do all that are called put."""
     memcpy(at, source, size)
     return at + size
 
@@ -76,10 +97,17 @@ cdef inline uint8_t* put_u64(uint8_t* at, uint64_t value) noexcept nogil:
 
 
 cdef inline uint8_t* put_varint(uint8_t* at, uint64_t value) noexcept nogil:
-    while value >= 128:
+    cdef uint64_t spread
+    cdef int size
+    if value < 128:
+        return put_byte(at, <uint8_t>value)
+    while value > VARINT_SPREAD_MAX:
         at = put_byte(at, <uint8_t>(value & 127) | 128)
         value >>= 7
-    return put_byte(at, <uint8_t>value)
+    size = varint_size(value)
+    spread = varint_spread(value, size)
+    memcpy(at, &spread, 8)
+    return at + size
 
 
 cdef inline uint8_t* put_name(uint8_t* at, name_t name) noexcept nogil:
@@ -87,12 +115,16 @@ cdef inline uint8_t* put_name(uint8_t* at, name_t name) noexcept nogil:
 
 
 cdef inline uint8_t* put_log(uint8_t* at, const entry_t* log, int count) noexcept nogil:
-    cdef int64_t before = 0
+    cdef int64_t time = 0, micro = 0
+    cdef bint alike
     cdef int i
     at = put_varint(at, count)
     for i in range(count):
-        at = put_varint(put_varint(at, log[i].time - before), log[i].micro)
-        before = log[i].time
+        alike = log[i].micro == micro
+        at = put_varint(at, <uint64_t>(log[i].time - time) << 1 | alike)
+        if not alike:
+            at = put_varint(at, log[i].micro)
+        time, micro = log[i].time, log[i].micro
     return at
 
 
@@ -156,7 +188,7 @@ cdef inline void write_prompt(buffer_t* self, const prompt_t* prompt, const name
 cdef inline uint64_t admission_bytes_max(const admission_t* it, const name_t* labels, const version_t* versions) noexcept nogil:
     cdef const drawn_t* drawn = admission_drawn(it)
     cdef const moved_t* moved = admission_moved(it)
-    cdef uint64_t size = 2 * PLAIN_BYTES_MAX + it.id_size + versions[it.version].catalog.size + versions[it.version].text.size
+    cdef uint64_t size = 3 * PLAIN_BYTES_MAX + it.id_size + versions[it.version].catalog.size + versions[it.version].text.size
     cdef int i
     size += labels[it.plan].size + labels[it.model].size + labels[it.tool].size
     for i in range(it.drawn_count):
@@ -298,10 +330,11 @@ cdef inline reader_t read_span(reader_t* self, uint64_t size) noexcept nogil:
     return span
 
 
-cdef inline int read_log(reader_t* self, entry_t* log, int64_t* used) noexcept nogil:
+cdef inline int read_log(reader_t* self, int schema, entry_t* log, int64_t* used) noexcept nogil:
     """Entries into `log`, which has room for ENTRIES_MAX_MAX, and their sum; how many. Times must ascend."""
     cdef int64_t count = read_varint(self)
-    cdef int64_t time = 0, since
+    cdef int64_t time = 0, micro = 0, since
+    cdef bint alike = False
     cdef int i
     used[0] = 0
     if count > ENTRIES_MAX_MAX:
@@ -309,7 +342,12 @@ cdef inline int read_log(reader_t* self, entry_t* log, int64_t* used) noexcept n
         count = 0
     for i in range(<int>count):
         since = read_varint(self)
-        log[i].micro = read_varint(self)
+        if schema > 1:
+            alike = since & 1
+            since >>= 1
+        if not alike:
+            micro = read_varint(self)
+        log[i].micro = micro
         if self.bad or since == 0 or since > INT64_MAX - time:
             self.bad = True
             return 0

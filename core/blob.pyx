@@ -35,6 +35,7 @@ cdef struct section_t:
 
 
 cdef struct sections_t:
+    int schema
     int count
     int slot_count
     size_t carried_size
@@ -85,14 +86,14 @@ cdef int read_need(reader_t* reader, section_t* section, Labels labels) except -
     return 0
 
 
-cdef bint fill_slot(record_t* record, section_t* section, entry_t* log) noexcept:
+cdef bint fill_slot(record_t* record, section_t* section, int schema, entry_t* log) noexcept:
     """Read a section's payload, to its last byte, into the slot made for it; whether it could be."""
     cdef slot_t* slot = record_slot(record, section.need.key)
     cdef reader_t* payload = &section.payload
     if slot.count or slot.used or (section.kind != SLIDING and slot.end):
         return False                # a second section of one slot
     if section.kind == SLIDING:
-        slot.count = read_log(payload, log, &slot.used)
+        slot.count = read_log(payload, schema, log, &slot.used)
         if slot.count > slot.room:
             return False
         memcpy(record_log(record, slot), log, slot.count * sizeof(entry_t))
@@ -268,8 +269,9 @@ cdef record_t* decode_record(
     if checksum != blob_checksum(id.at, id.size, at, size - 8):
         raise corrupt(id, "the checksum does not match")
     reader.at, reader.end, reader.bad = at + 8, at + size - 8, False
-    if read_byte(&reader) != BLOB_SCHEMA:
-        raise corrupt(id, f"schema {at[8]}, this version reads {BLOB_SCHEMA}")
+    sections.schema = read_byte(&reader)
+    if not BLOB_SCHEMA_MIN <= sections.schema <= BLOB_SCHEMA:
+        raise corrupt(id, f"schema {sections.schema}, this version reads {BLOB_SCHEMA_MIN} to {BLOB_SCHEMA}")
     sections.at = NULL
     try:
         return read_record(&reader, id, hash, &sections, catalogs, mutex)
@@ -308,7 +310,7 @@ cdef bint fill_record(record_t* record, sections_t* sections) noexcept:
     for i in range(sections.count):
         section = &sections.at[i]
         if SLIDING <= section.kind <= BUCKET:
-            good = good and fill_slot(record, section, log)
+            good = good and fill_slot(record, section, sections.schema, log)
         elif not OVERRIDE <= section.kind <= TOMBSTONE:
             memcpy(carried, section.start, section.end - section.start)
             carried += section.end - section.start

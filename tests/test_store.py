@@ -429,9 +429,9 @@ def test_a_record_that_does_not_decode_is_named(filled: Path) -> None:
 
 def test_a_newer_format_is_refused_by_name(filled: Path) -> None:
     """it is not damaged, and repair is no help."""
-    altered(filled / "quotad.db", "UPDATE meta SET value = '2', crc = ? WHERE key = 'format'", checksum("format", "2"))
+    altered(filled / "quotad.db", "UPDATE meta SET value = '3', crc = ? WHERE key = 'format'", checksum("format", "3"))
 
-    with pytest.raises(StoreError, match=r"is of format 2, and this quotad knows formats up to 1: use a newer one$"):
+    with pytest.raises(StoreError, match=r"is of format 3, and this quotad knows formats up to 2: use a newer one$"):
         Store.open(filled)
 
 

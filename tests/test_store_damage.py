@@ -258,7 +258,7 @@ def test_repair_after_a_flipped_bit_keeps_nearly_all(tmp_path: Path, quotad: Quo
     dice = random.Random(name)
     original = image(tmp_path)
     damaged = 0
-    for _ in range(10):
+    for _ in range(20):
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(original, tmp_path / "copy")
         content = bytearray((original / name).read_bytes())
@@ -298,15 +298,18 @@ def test_repair_works_alone(serve: Serve, tmp_path: Path, quotad: Quotad) -> Non
 
 # ---- The format ------------------------------------------------------------------------------------------------------
 
-FORMAT_1 = Path(__file__).parent / "stores/format-1.db"
-"""Made by quotad 0.1.0, by `live`; then: folded, ada-1 drew once more under the id `again`, ada-2 was given one back,
-the hold of demo-pro was committed, demo-lite purged."""
+STORES = Path(__file__).parent / "stores"
+"""Each made by quotad 0.1.0 when it wrote that format, by `live`; then: folded, ada-1 drew once more under the id `again`,
+ada-2 was given one back, the hold of demo-pro was committed, demo-lite purged."""
 
 
-def test_a_file_of_format_1_is_read(serve: Serve, tmp_path: Path) -> None:
-    """whatever later versions do: accounts, usage, ids, tombstones, catalog, capacity, audit log."""
-    shutil.copyfile(FORMAT_1, tmp_path / "quotad.db")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_every_format_is_read(serve: Serve, tmp_path: Path, version: int) -> None:
+    """whatever later versions do: accounts, usage, ids, tombstones, catalog, capacity, audit log. It is of the latest then."""
+    shutil.copyfile(STORES / f"format-{version}.db", tmp_path / "quotad.db")
     running = serve(data=str(tmp_path), demo=False)
+    with closing(sqlite3.connect(tmp_path / "quotad.db")) as database:
+        assert ("2",) == database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     running.admin.put_account(admin_pb2.Account(id="ada-3", catalog="lumen", plan="basic"))
     again = running.data.admit(admit_request("ada-1", request_id="again"))
 
@@ -327,14 +330,14 @@ def test_a_later_format_is_left_alone(serve: Serve, tmp_path: Path, quotad: Quot
     """start, restore and repair refuse it by name, and change nothing."""
     (tmp_path / "data").mkdir()
     file = tmp_path / "data/quotad.db"
-    shutil.copyfile(FORMAT_1, file)
-    damage(tmp_path / "data", "UPDATE meta SET value = '2', crc = ? WHERE key = 'format'", checksum("format", "2"))
+    shutil.copyfile(STORES / "format-2.db", file)
+    damage(tmp_path / "data", "UPDATE meta SET value = '3', crc = ? WHERE key = 'format'", checksum("format", "3"))
     before = file.read_bytes()
 
-    with pytest.raises(StoreError, match=r"format 2, .* up to 1"):
+    with pytest.raises(StoreError, match=r"format 3, .* up to 2"):
         serve(data=str(tmp_path / "data"))
     for arguments in (("repair", f"{tmp_path}/data"), ("restore", str(file), "--data", f"{tmp_path}/new")):
         status, out, err = quotad(*arguments)
         assert (1, "") == (status, out)
-        assert "format 2, " in err
+        assert "format 3, " in err
     assert before == file.read_bytes()

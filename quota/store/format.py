@@ -8,6 +8,9 @@
 
 Every row carries a checksum over its other columns. A packed row is, for each account, little endian:
 u16 size of the id | id | u32 size of the blob | blob. No blob: the account was purged.
+
+Format 2 has blobs of schema 2 beside those of schema 1 (core/blob.pxd), and is else as format 1. A file becomes one of format 2
+when a server that writes such blobs is started on it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Iterator
 from typing import Final
 from zlib import crc32
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FILE: Final = "quotad.db"
 PAGE_BYTES: Final = 4096  # what file systems and disks write whole; a charge alone in its flush writes one page
 SCHEMA: Final = """

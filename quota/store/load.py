@@ -45,6 +45,7 @@ class StoredCatalog:
 class Kept:
     """What the file knows beside accounts. `sequence` is the last journal row's number, `time_us` 0 in a new store."""
 
+    format: int
     time_us: int
     capacity_micro: int | None
     folded: int
@@ -79,7 +80,9 @@ def read_kept(database: sqlite3.Connection, file: Path) -> Kept:
         for name, yaml, version, loaded_at_us in _rows(database, file, "catalogs", "loaded_at_us, name")
     )
     capacity_micro = int(meta["capacity_micro"]) if "capacity_micro" in meta else None
-    return Kept(time_us, capacity_micro, folded, max(folded, sequence), journal_bytes, audit_sequence, catalogs)
+    return Kept(
+        int(version), time_us, capacity_micro, folded, max(folded, sequence), journal_bytes, audit_sequence, catalogs
+    )
 
 
 def restore(

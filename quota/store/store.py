@@ -116,6 +116,8 @@ class Store:
 
         `on_failure` is told why, once, if nothing more can be written; `observe_commit` how long each commit took.
         """
+        if self.kept.format < FORMAT:
+            self._database.execute(PUT_META, checked("format", str(FORMAT)))
         ledger.track()
         self._now_us = now_us
         self._writer = Writer(
