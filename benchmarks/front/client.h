@@ -168,7 +168,8 @@ static inline void client_open(client_t *self, plan_t *plan, int fd, SSL_CTX *tl
         self->calls[i].next_free = self->free;
         self->free = &self->calls[i];
     }
-    link_open(&self->link, fd, tls, 0);
+    if (!link_open(&self->link, fd, tls, 0))
+        die("TLS");
     nghttp2_option_new(&option);
     nghttp2_option_set_no_http_messaging(option, 1); /* what answers have to be is checked here */
     nghttp2_session_client_new2(&self->session, plan->callbacks, self, option);

@@ -78,7 +78,12 @@ static void connection_open(int loop, int fd, SSL_CTX *tls)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = self};
     if (!self)
         die("memory");
-    link_open(&self->link, fd, tls, 1);
+    if (!link_open(&self->link, fd, tls, 1)) {
+        ERR_clear_error();
+        link_close(&self->link);
+        free(self);
+        return;
+    }
     nghttp2_session_server_new(&self->session, callbacks, self);
     nghttp2_submit_settings(self->session, NGHTTP2_FLAG_NONE, settings, 2);
     nghttp2_session_set_local_window_size(self->session, NGHTTP2_FLAG_NONE, 0, 1 << 30);

@@ -32,8 +32,8 @@ static inline void die(const char *what)
     exit(1);
 }
 
-/* Take over a connected socket. The handshake, if any, is waited for: it is not what is measured. */
-static inline void link_open(link_t *self, int fd, SSL_CTX *tls, int serves)
+/* Take over a connected socket; 0 if TLS fails. The handshake is waited for: it is not what is measured. */
+static inline int link_open(link_t *self, int fd, SSL_CTX *tls, int serves)
 {
     int one = 1;
     memset(self, 0, sizeof *self);
@@ -45,13 +45,14 @@ static inline void link_open(link_t *self, int fd, SSL_CTX *tls, int serves)
         self->ssl = SSL_new(tls);
         SSL_set_fd(self->ssl, fd);
         if ((serves ? SSL_accept(self->ssl) : SSL_connect(self->ssl)) != 1)
-            die("TLS handshake");
+            return 0;
         SSL_get0_alpn_selected(self->ssl, &protocol, &size);
         if (size != 2 || memcmp(protocol, "h2", 2))
-            die("no h2 by ALPN");
+            return 0;
     }
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
         die("fcntl");
+    return 1;
 }
 
 static inline void link_close(link_t *self)
