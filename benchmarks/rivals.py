@@ -48,6 +48,7 @@ def start_gubernator(served: Served, directory: Path) -> None:
         "GUBER_ADVERTISE_ADDRESS": f"127.0.0.1:{served.port}",
         "GUBER_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
         "GUBER_MEMBERLIST_ADDRESS": itself,
+        "GUBER_MEMBERLIST_BIND_ADDRESS": itself,
         "GUBER_MEMBERLIST_KNOWN_NODES": itself,  # it is alone, but has to find itself
         "GUBER_CACHE_SIZE": "100000",
         "GUBER_LOG_LEVEL": "error",
