@@ -1,6 +1,6 @@
 /* The floor: what gRPC over nghttp2 and epoll costs when nothing is decided.
  *
- *     floor PORT [--bytes 72] [--cert FILE --key FILE]
+ *     floor PORT [--bytes 82] [--cert FILE --key FILE]
  *
  * One thread, one session a connection. To every stream that has ended, whatever its path, it answers the same message: as long
  * as an AdmitResponse, and one by its fields. Messages are taken in and not looked at. What is read at once is answered by one
@@ -161,7 +161,7 @@ int main(int count, char **words)
         {"bytes", 1, 0, 'b'}, {"cert", 1, 0, 'c'}, {"key", 1, 0, 'k'}, {0, 0, 0, 0}};
     struct epoll_event ready[256], event = {.events = EPOLLIN, .data.ptr = NULL};
     const char *cert = NULL, *key = NULL;
-    long bytes = 72;
+    long bytes = 82;
     int option, listener, loop = epoll_create1(0);
     while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
         if (option == 'b')
