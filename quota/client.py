@@ -7,8 +7,9 @@ refusal is no error: look at `verdict`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import grpc
 
@@ -26,11 +27,72 @@ _OPTIONS: Final = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Secrets:
+    """What a server asks for, and what it is to show. Certificates and keys are PEM."""
+
+    token: str = ""
+    tls: bool = False
+    """Speak TLS; so does whoever gives one of the following."""
+    ca: bytes | None = None
+    """Who may have signed the server's certificate; None: those whom the system trusts."""
+    cert: bytes | None = None
+    key: bytes | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Return what a channel is secured with; None: nothing."""
+        if not (self.tls or self.ca or self.cert):
+            return None
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
+
+
+NO_SECRETS: Final = Secrets()
+
+
+class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamUnaryClientInterceptor):
+    """Shows a token with every call."""
+
+    def __init__(self, token: str) -> None:
+        self._header = ("authorization", f"Bearer {token}")
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(_with_header(client_call_details, self._header), request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(_with_header(client_call_details, self._header), request)
+
+    def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return continuation(_with_header(client_call_details, self._header), request_iterator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Details(grpc.ClientCallDetails):
+    method: str
+    timeout: float | None
+    metadata: tuple[tuple[str, str | bytes], ...]
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+def _with_header(details: grpc.ClientCallDetails, header: tuple[str, str]) -> _Details:
+    return _Details(
+        details.method, details.timeout, (*(details.metadata or ()), header), details.credentials,
+        details.wait_for_ready, details.compression,
+    )  # fmt: skip
+
+
 class _Channel:
     """A connection that closes at the end of a `with`. `timeout_s` bounds each call but those on whole files."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+    def __init__(self, address: str, timeout_s: float, secrets: Secrets) -> None:
+        credentials = secrets.credentials()
+        self._channel = (
+            grpc.secure_channel(address, credentials, options=_OPTIONS)
+            if credentials
+            else grpc.insecure_channel(address, options=_OPTIONS)
+        )
+        self._calls = grpc.intercept_channel(self._channel, _Bearer(secrets.token)) if secrets.token else self._channel
         self._timeout_s = timeout_s
 
     def __enter__(self) -> Self:
@@ -48,9 +110,9 @@ class _Channel:
 class QuotaClient(_Channel):
     """Asks the data port."""
 
-    def __init__(self, address: str = SERVER, *, timeout_s: float = TIMEOUT_S) -> None:
-        super().__init__(address, timeout_s)
-        self._stub = quota_pb2_grpc.QuotaServiceStub(self._channel)
+    def __init__(self, address: str = SERVER, *, timeout_s: float = TIMEOUT_S, secrets: Secrets = NO_SECRETS) -> None:
+        super().__init__(address, timeout_s, secrets)
+        self._stub = quota_pb2_grpc.QuotaServiceStub(self._calls)
 
     def admit(self, request: quota_pb2.AdmitRequest) -> quota_pb2.AdmitResponse:
         """Decide and charge."""
@@ -89,9 +151,11 @@ class QuotaClient(_Channel):
 class AdminClient(_Channel):
     """Asks the control port."""
 
-    def __init__(self, address: str = ADMIN_SERVER, *, timeout_s: float = TIMEOUT_S) -> None:
-        super().__init__(address, timeout_s)
-        self._stub = admin_pb2_grpc.AdminServiceStub(self._channel)
+    def __init__(
+        self, address: str = ADMIN_SERVER, *, timeout_s: float = TIMEOUT_S, secrets: Secrets = NO_SECRETS
+    ) -> None:
+        super().__init__(address, timeout_s, secrets)
+        self._stub = admin_pb2_grpc.AdminServiceStub(self._calls)
 
     def put_account(self, account: admin_pb2.Account) -> admin_pb2.Account:
         """Create or change an account; return it as it is now."""

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from quota.errors import QuotaError
@@ -24,13 +22,17 @@ from quota.ranges import BOUNDS_MOST
 from quota.store.durability import ALLOWED as DURABILITY_ALLOWED
 from quota.store.durability import Durability
 from quota.types import Bounds
+from quota.yaml_file import YamlFileError, compose
 
 Value = str | int | bool | tuple[str, ...]
 
 CONFIG_BYTES_MAX: Final = 1_000_000
+EXAMPLE: Final = "lines such as `port: 50051`"
 ENVIRONMENT_PREFIX: Final = "QUOTAD_"
 # Variables that the client commands read; no settings of the server, and no mistakes either.
-CLIENT_VARIABLES: Final = frozenset({"QUOTAD_SERVER", "QUOTAD_ADMIN_SERVER"})
+CLIENT_VARIABLES: Final = frozenset({
+    "QUOTAD_SERVER", "QUOTAD_ADMIN_SERVER", "QUOTAD_TOKEN_FILE", "QUOTAD_TLS", "QUOTAD_CA", "QUOTAD_CERT", "QUOTAD_KEY",
+})  # fmt: skip
 
 
 class SettingsError(QuotaError):
@@ -123,6 +125,26 @@ def _paths() -> _Kind:
     return _Kind(read, f"a list of files or directories (in the environment with {os.pathsep!r} between them)")
 
 
+def _names() -> _Kind:
+    def read(value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = value.split(",") if value else []
+        if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
+            raise _NotAllowedError
+        return tuple(value)
+
+    return _Kind(read, "a list of names (in the environment with ',' between them)")
+
+
+def _file() -> _Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or "\0" in value:
+            raise _NotAllowedError
+        return value
+
+    return _Kind(read, "a file, or nothing")
+
+
 def _path() -> _Kind:
     def read(value: object) -> str:
         if not isinstance(value, str) or not value or "\0" in value:
@@ -170,7 +192,11 @@ class Settings:
     """Everything a server is told, checked. Lengths in bytes, times in milliseconds, as the names say."""
 
     listen: str = _setting("127.0.0.1", _host(), "address of the data port")
-    admin_listen: str = _setting("127.0.0.1", _host(), "address of the control port; it asks for no password")
+    admin_listen: str = _setting(
+        "127.0.0.1",
+        _host(),
+        "address of the control port; whoever reaches it may do anything, unless tokens or admin_tls_client_ca is set",
+    )
     http_listen: str = _setting("127.0.0.1", _host(), "address of the HTTP port")
     port: int = _setting(50051, _whole(0, 65535), "data port: QuotaService; 0 = any free one")
     admin_port: int = _setting(50052, _whole(0, 65535), "control port: AdminService, reflection; 0 = any free one")
@@ -229,6 +255,38 @@ class Settings:
         _whole(1, BOUNDS_MOST.prompts_max),
         "open prompts of one account, at most; past it the one unused for longest is forgotten, and its next call pays "
         "anew",
+    )
+    tokens: str = _setting(
+        "",
+        _file(),
+        "YAML file with the bearer tokens that callers of both gRPC ports show: a list of {name, token, role}, role read or "
+        "write; read again when it changes; none: nobody needs one",
+    )
+    tls_cert: str = _setting(
+        "", _file(), "certificate, PEM, that the data port shows, and those that signed it; none: no TLS there"
+    )
+    tls_key: str = _setting("", _file(), "key of tls_cert, PEM, unencrypted")
+    tls_client_ca: str = _setting(
+        "",
+        _file(),
+        "certificates, PEM: peers of the data port must show one that one of these signed; none: they need not",
+    )
+    tls_client_names: tuple[str, ...] = _setting(
+        (), _names(), "with tls_client_ca: DNS names or URIs, one of which a peer's certificate must bear; none: any"
+    )
+    admin_tls_cert: str = _setting(
+        "", _file(), "certificate, PEM, that the control port shows, and those that signed it; none: no TLS there"
+    )
+    admin_tls_key: str = _setting("", _file(), "key of admin_tls_cert, PEM, unencrypted")
+    admin_tls_client_ca: str = _setting(
+        "",
+        _file(),
+        "certificates, PEM: peers of the control port must show one that one of these signed; none: they need not",
+    )
+    admin_tls_client_names: tuple[str, ...] = _setting(
+        (),
+        _names(),
+        "with admin_tls_client_ca: DNS names or URIs, one of which a peer's certificate must bear; none: any",
     )
     batch_items_max: int = _setting(10_000, _whole(1, 1_000_000), "requests in one AdmitBatch, at most")
     page_accounts_max: int = _setting(10_000, _whole(1, 100_000), "accounts in one page of ListAccounts, at most")
@@ -398,32 +456,14 @@ def print_config(configuration: Configuration) -> str:
 def _read_file(path: Path, problems: list[str]) -> list[tuple[Setting, object, int]]:
     """Return the settings that a file names, with value and line; what is wrong with the file goes to `problems`."""
     try:
-        with path.open("rb") as file:
-            text = file.read(CONFIG_BYTES_MAX + 1)
-        if len(text) > CONFIG_BYTES_MAX:
-            problems.append(f"{path}: longer than {CONFIG_BYTES_MAX} bytes, which is allowed at most")
-            return []
-        root: Node | None = YAML(typ="rt").compose(text.decode())
-    except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror}")
-        return []
-    except UnicodeDecodeError:
-        problems.append(f"{path}: not UTF-8")
-        return []
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        problems.append(f"{path}:{line}: not YAML: {error.problem}")
-        return []
-    except YAMLError as error:
-        problems.append(f"{path}: not YAML: {str(error).splitlines()[0]}")
-        return []
-    except RecursionError:
-        problems.append(f"{path}: nested too deeply; allowed: lines such as `port: 50051`")
+        root = compose(path, CONFIG_BYTES_MAX, EXAMPLE)
+    except YamlFileError as error:
+        problems.append(str(error))
         return []
     if root is None:
         return []
     if not isinstance(root, MappingNode):
-        problems.append(f"{path}:{root.start_mark.line + 1}: not settings; allowed: lines such as `port: 50051`")
+        problems.append(f"{path}:{root.start_mark.line + 1}: not settings; allowed: {EXAMPLE}")
         return []
     return _read_keys(path, root, problems)
 

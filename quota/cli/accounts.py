@@ -11,12 +11,11 @@ from rich.console import Console
 
 from quota.cli import show, values
 from quota.cli.accounts_file import COLUMNS, AccountsFile, overrides_cell
-from quota.cli.connection import add_admin_server
+from quota.cli.connection import add_admin_server, control_client
 from quota.cli.failure import Failure
 from quota.cli.files import progress
 from quota.cli.lines import report
 from quota.cli.usage import limits_table
-from quota.client import AdminClient
 from quota.types import PERIODS
 from quota.v1 import admin_pb2
 
@@ -128,13 +127,13 @@ def _put(arguments: argparse.Namespace) -> int:
         expires_at_ms=arguments.expires_at,
         overrides=arguments.override,
     )
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         _print_account(client.put_account(account), as_json=arguments.json)
     return 0
 
 
 def _get(arguments: argparse.Namespace) -> int:
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         _print_account(client.get_account(arguments.id), as_json=arguments.json)
     return 0
 
@@ -152,7 +151,7 @@ def _print_account(account: admin_pb2.Account, *, as_json: bool) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         if arguments.json:
             for account in client.list_accounts():
                 print(show.as_json(account))
@@ -169,7 +168,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _adjust(arguments: argparse.Namespace) -> int:
     micro = arguments.take or -arguments.give_back
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         response = client.adjust_usage(
             arguments.id, pool=arguments.pool, limit_id=arguments.limit, micro=micro, reason=arguments.reason
         )
@@ -185,7 +184,7 @@ def _adjust(arguments: argparse.Namespace) -> int:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         client.delete_account(arguments.id, purge=arguments.purge)
     return 0
 
@@ -193,7 +192,7 @@ def _delete(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
     try:
-        with path.open("rb") as opened, progress() as bar, AdminClient(arguments.address) as client:
+        with path.open("rb") as opened, progress() as bar, control_client(arguments) as client:
             file = AccountsFile(bar.wrap_file(opened, total=path.stat().st_size, description=path.name))
             response = client.import_accounts(file)
     except OSError as error:

@@ -7,9 +7,9 @@ import argparse
 from rich.console import Console
 
 from quota.cli import show, values
-from quota.cli.connection import add_server
+from quota.cli.connection import add_server, data_client
 from quota.cli.usage import limits_table
-from quota.client import QuotaClient, admit_request
+from quota.client import admit_request
 from quota.v1 import quota_pb2
 
 REFUSED = 3
@@ -86,7 +86,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     )
     # Added as typed: whether a meter may be named twice is the server's to say.
     request.draws.extend(quota_pb2.Draw(meter=meter, amount=amount) for meter, amount in arguments.draw)
-    with QuotaClient(arguments.address) as client:
+    with data_client(arguments) as client:
         response = client.admit(request) if arguments.ask == "admit" else client.peek(request)
     if arguments.json:
         print(show.as_json(response))

@@ -6,8 +6,7 @@ import argparse
 from itertools import islice
 
 from quota.cli import show
-from quota.cli.connection import add_admin_server
-from quota.client import AdminClient
+from quota.cli.connection import add_admin_server, control_client
 
 DESCRIPTION = """List what was changed through the control port, the latest first: when, by whom, which method, and what
 was asked for or came of it as JSON."""
@@ -33,7 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _audit(arguments: argparse.Namespace) -> int:
     count = None if arguments.all else max(arguments.count, 0)
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         for entry in islice(client.list_audit(PAGE_MAX if count is None else min(count, PAGE_MAX)), count):
             if arguments.json:
                 print(show.as_json(entry))

@@ -6,10 +6,9 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quota.cli.connection import add_admin_server
+from quota.cli.connection import add_admin_server, control_client
 from quota.cli.failure import Failure
 from quota.cli.files import new_file, progress
-from quota.client import AdminClient
 from quota.store.backup import check_store, restore_store
 
 BACKUP = """Write a copy of a running server's store into a file: accounts with what they have used, catalogs, capacity and
@@ -45,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _backup(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
     count = total = 0
-    with AdminClient(arguments.address) as client, new_file(path, replace=arguments.replace) as file:
+    with control_client(arguments) as client, new_file(path, replace=arguments.replace) as file:
         with progress() as bar:
             copying, sending = bar.add_task("copying", total=100), bar.add_task(path.name, total=None)
             for part in client.backup():

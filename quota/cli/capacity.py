@@ -6,8 +6,7 @@ import argparse
 import functools
 
 from quota.cli import show, values
-from quota.cli.connection import add_admin_server
-from quota.client import AdminClient
+from quota.cli.connection import add_admin_server, control_client
 
 DESCRIPTION = """Show what part of their concurrency limits all accounts may have, or set it where the platform is short.
 Limits are multiplied by it and rounded down, but 1 remains of each. It holds at once, for new holds, until it is set
@@ -40,7 +39,7 @@ def _capacity(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         parser.error("set needs a FACTOR, such as 0.8")
     if arguments.action == "show" and arguments.factor is not None:
         parser.error("show takes no FACTOR")
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         state = client.get_capacity() if arguments.action == "show" else client.set_capacity(arguments.factor)
     if arguments.json:
         print(show.as_json(state))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from quota.cli import show
-from quota.cli.connection import add_admin_server
+from quota.cli.connection import add_admin_server, control_client
 from quota.cli.failure import Failure
 from quota.client import AdminClient
 
@@ -31,7 +31,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         for catalog in client.list_catalogs():
             if arguments.json:
                 print(show.as_json(catalog))
@@ -46,7 +46,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace) -> int:
     yaml = _read(arguments.file)
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         if _report(client, arguments.file, yaml):
             return 1
         catalog = client.load_catalog(yaml).catalog
@@ -55,7 +55,7 @@ def _load(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         if _report(client, arguments.file, _read(arguments.file)):
             return 1
     print(f"{arguments.file}: good")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from quota.cli import show
-from quota.cli.connection import add_admin_server
-from quota.client import AdminClient
+from quota.cli.connection import add_admin_server, control_client
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +26,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         state = client.get_clock()
     if arguments.json:
         print(show.as_json(state))
@@ -40,7 +39,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _accept(arguments: argparse.Namespace) -> int:
-    with AdminClient(arguments.address) as client:
+    with control_client(arguments) as client:
         adopted_ms = client.accept_clock()
     if adopted_ms:
         print(f"the server's clock went forward by {show.duration(adopted_ms)}")

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from quota.cli.connection import add_admin_server
+from quota.cli.connection import add_admin_server, control_client
 from quota.cli.dump_file import DumpFile, line_of
 from quota.cli.failure import Failure
 from quota.cli.files import new_file, progress
 from quota.cli.lines import report
-from quota.client import AdminClient
 
 DUMP = """Write all accounts of a running server with what they have used, one JSON object a line: subscription and own
 limits, figures to read, and the server's own record, from which `quotad load` restores everything. Each account is as
@@ -48,7 +47,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _dump(arguments: argparse.Namespace) -> int:
     count = 0
     with (
-        AdminClient(arguments.address) as client,
+        control_client(arguments) as client,
         _output(arguments.file, replace=arguments.replace) as file,
         progress() as bar,
     ):
@@ -74,7 +73,7 @@ def _output(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
 def _load(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
     try:
-        with path.open("rb") as opened, progress() as bar, AdminClient(arguments.address) as client:
+        with path.open("rb") as opened, progress() as bar, control_client(arguments) as client:
             file = DumpFile(bar.wrap_file(opened, total=path.stat().st_size, description=path.name))
             response = client.load_accounts(file)
     except OSError as error:

@@ -45,10 +45,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         if isinstance(default, bool):
             parser.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=setting.help)
         elif isinstance(default, tuple):
-            parser.add_argument(setting.flag, metavar="PATH", action="append", help=setting.help + "; may be repeated")
+            parser.add_argument(setting.flag, metavar="VALUE", action="append", help=setting.help + "; may be repeated")
         else:
             metavar = "N" if isinstance(default, int) else "VALUE"
-            parser.add_argument(setting.flag, metavar=metavar, help=f"{setting.help} (default {default})")
+            parser.add_argument(
+                setting.flag, metavar=metavar, help=f"{setting.help} (default {'none' if default == '' else default})"
+            )
     parser.set_defaults(run=_serve)
 
 

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Iterable
 
 from quota.cli import show, values
-from quota.cli.connection import add_server
-from quota.client import QuotaClient
+from quota.cli.connection import add_server, data_client
 from quota.v1 import quota_pb2
 
 SETTLE = """Say how a request that was admitted with --request-id ended: its hold closes, and its charge is corrected.
@@ -72,7 +71,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 
 def _settle(arguments: argparse.Namespace) -> int:
     draws = [quota_pb2.Draw(meter=meter, amount=amount) for meter, amount in arguments.draw]
-    with QuotaClient(arguments.address) as client:
+    with data_client(arguments) as client:
         response = client.settle(arguments.account, arguments.request_id, arguments.outcome, draws)
     if arguments.json:
         print(show.as_json(response))
@@ -89,7 +88,7 @@ def _movements(charges: Iterable[quota_pb2.Charge], words: str) -> list[str]:
 
 
 def _renew(arguments: argparse.Namespace) -> int:
-    with QuotaClient(arguments.address) as client:
+    with data_client(arguments) as client:
         response = client.renew(arguments.account, arguments.request_id, arguments.hold)
     if arguments.json:
         print(show.as_json(response))

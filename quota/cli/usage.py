@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quota.cli import show
-from quota.cli.connection import add_server
-from quota.client import QuotaClient
+from quota.cli.connection import add_server, data_client
 from quota.v1 import quota_pb2
 
 BAR_CELLS: Final = 14  # so that the table fits 80 columns
@@ -34,7 +33,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _usage(arguments: argparse.Namespace) -> int:
-    with QuotaClient(arguments.address) as client:
+    with data_client(arguments) as client:
         usage = client.usage(arguments.account)
     if arguments.json:
         print(show.as_json(usage))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from quota.errors import FailedPrecondition
+from quota.server.stamps import LOOK_SECONDS, stamps
 
 PROTOCOL: Final = "h2"
 READ_BYTES: Final = 65_536
-LOOK_SECONDS: Final = 1.0  # between two looks at the files
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Channels:
     ) -> None:
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self._client_names = frozenset(client_names)
-        self._read_at = self._stamps()
+        self._read_at = stamps((self._cert, self._key, self._client_ca))
         self._context = self._read()
         self._look_at = time.monotonic() + LOOK_SECONDS
 
@@ -49,7 +49,7 @@ class Channels:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols([PROTOCOL])
         try:
-            context.load_cert_chain(self._cert, self._key)
+            context.load_cert_chain(self._cert, self._key, password="")  # not asked for on a terminal
             if self._client_ca is not None:
                 context.load_verify_locations(self._client_ca)
                 context.verify_mode = ssl.CERT_REQUIRED
@@ -59,26 +59,15 @@ class Channels:
         return context
 
     def _read_again(self) -> None:
-        stamps = self._stamps()
-        if stamps == self._read_at:
+        found = stamps((self._cert, self._key, self._client_ca))
+        if found == self._read_at:
             return
-        self._read_at = stamps
+        self._read_at = found
         try:
             self._context = self._read()
             logger.info("%s: read again", self._cert)
         except FailedPrecondition as error:
             logger.error("%s; the certificates read before stay", error)
-
-    def _stamps(self) -> list[tuple[int, int, int] | None]:
-        return [_stamp(file) for file in (self._cert, self._key, self._client_ca) if file]
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 class Channel:

@@ -10,19 +10,32 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from quota.server.access import Access
 from quota.server.ports import address_text, cannot_listen
+from quota.server.tls import GrpcCertificates, TlsFiles
+from quota.server.tokens import Tokens
 from quota.settings import Settings
 
 
 class GrpcioFront:
     """Serves handlers and health on one port. `listen`, `start`, and `stop`. `reflected` are services to be described."""
 
-    def __init__(self, settings: Settings, handler: grpc.GenericRpcHandler, *, reflected: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        handler: grpc.GenericRpcHandler,
+        *,
+        reflected: Sequence[str] = (),
+        tokens: Tokens | None = None,
+        tls: TlsFiles | None = None,
+    ) -> None:
         self._settings = settings
+        self._tls = tls
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc"),
             handlers=[handler],
+            interceptors=[Access(tokens, tls.client_names if tls else frozenset())],
             options=(
                 # Without this a second server on a taken port would share its calls instead of failing.
                 ("grpc.so_reuseport", 0),
@@ -44,9 +57,14 @@ class GrpcioFront:
                 with socket.socket(family, kind) as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(address)
-            return address_text(host, self._server.add_insecure_port(address_text(host, port)))
+            return address_text(host, self._take(address_text(host, port)))
         except (OSError, RuntimeError) as error:
             raise cannot_listen(host, port, setting, error) from error
+
+    def _take(self, address: str) -> int:
+        if self._tls is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, GrpcCertificates(self._tls).credentials())
 
     def start(self) -> None:
         """Answer from now on."""

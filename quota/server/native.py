@@ -7,6 +7,7 @@ fetched from the store, a compressed message, or a method that is Python's anywa
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 import threading
 import zlib
@@ -19,18 +20,18 @@ from grpc_health.v1 import health_pb2
 
 from quota._core import SERVED_METHODS, Front, Handed, Loop, Service
 from quota.engine import Engine
+from quota.server.channel import Channels
 from quota.server.ports import address_text, listening
 from quota.server.rpc import Answering, Call
 from quota.server.status import STATUS, details, status_number
+from quota.server.tls import TlsFiles
+from quota.server.tokens import Tokens, least_role
 from quota.settings import Settings
 from quota.store import Store
 
 HEALTH_PATH: Final = "/grpc.health.v1.Health/Check"
 HEALTH: Final = 6  # kinds of methods beside the core's own, as core/front.pxd numbers them
 PYTHON: Final = 7
-READ: Final = 1  # roles, likewise
-WRITE: Final = 2
-READING: Final = frozenset({"Peek", "GetUsage"})
 WARN_SECONDS: Final = 0.2  # from the first step of leaving to the second: a round trip, and some
 UNKNOWN: Final = 2  # statuses of gRPC's that no error of ours has
 NOT_FOUND: Final = 5
@@ -48,7 +49,14 @@ class NativeFront:
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, answerings: Mapping[str, Answering], *, store: Store | None
+        self,
+        settings: Settings,
+        engine: Engine,
+        answerings: Mapping[str, Answering],
+        *,
+        store: Store | None,
+        tokens: Tokens | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         self._settings = settings
         self._answerings = answerings
@@ -60,6 +68,13 @@ class NativeFront:
         )
         self.loops = [Loop(self._front, engine.clock, settings) for _ in range(settings.front_threads)]
         self._health: Mapping[str, int] = {}
+        if tokens is not None:
+            key = secrets.token_bytes(16)
+            tokens.watch(lambda roles: self._front.set_tokens(roles, key))
+        if tls is not None:
+            channels = Channels(tls.cert, tls.key, tls.client_ca, tls.client_names)
+            for loop in self.loops:
+                loop.secure(channels)
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._helpers: list[threading.Thread] = []
@@ -167,7 +182,7 @@ def _method(path: str) -> tuple[str, int, int]:
     """The method as the core numbers it: path, kind, least role."""
     name = path.rpartition("/")[2]
     kind = SERVED_METHODS.index(name) if path.startswith("/quota.v1.QuotaService/") else PYTHON
-    return path, kind, READ if name in READING else WRITE
+    return path, kind, least_role(path)
 
 
 class _RefusedError(Exception):

@@ -27,6 +27,8 @@ from quota.server.ports import address_text, cannot_listen
 from quota.server.quota_service import QuotaService
 from quota.server.rpc import answerings, service_handler
 from quota.server.state import keep_catalogs, open_store
+from quota.server.tls import tls_files
+from quota.server.tokens import Tokens
 from quota.settings import Settings
 from quota.store import Store, StoreFailed
 from quota.types import Bounds
@@ -57,11 +59,14 @@ class Server:
     ) -> None:
         """Load catalogs and store. `on_failure` is called if the store fails later: the process is then to be stopped.
 
-        Raises CatalogError, InvalidArgument for settings that do not go together, and StoreError.
+        Raises CatalogError, InvalidArgument for settings that do not go together, FailedPrecondition for files of tokens or TLS
+        that cannot be used, and StoreError.
         """
         self._settings = settings
         self._on_failure = on_failure
         self._clock = clock or Clock()
+        self._tokens = Tokens(Path(settings.tokens)) if settings.tokens else None
+        data_tls, control_tls = tls_files(settings), tls_files(settings, "admin_")
         files = _catalog_files(settings.catalogs)
         shipped = tuple(name for name in SHIPPED if name not in files)
         self.engine = _build_engine(settings, (*shipped, *files.values()), self._clock, (*shipped, *files))
@@ -80,13 +85,21 @@ class Server:
         methods = quota_service.methods()
         self._data: NativeFront | GrpcioFront
         if settings.front == "native":
-            self._data = NativeFront(settings, self.engine, answerings(QUOTA_SERVICE, methods), store=self._store)
+            self._data = NativeFront(
+                settings,
+                self.engine,
+                answerings(QUOTA_SERVICE, methods),
+                store=self._store,
+                tokens=self._tokens,
+                tls=data_tls,
+            )
             timer.observe_native(self._data)
         else:
-            self._data = GrpcioFront(settings, service_handler(QUOTA_SERVICE, methods, timer))
+            handler = service_handler(QUOTA_SERVICE, methods, timer)
+            self._data = GrpcioFront(settings, handler, tokens=self._tokens, tls=data_tls)
         names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         control = service_handler(ADMIN_SERVICE, admin_service.methods(), timer)
-        self._control = GrpcioFront(settings, control, reflected=names)
+        self._control = GrpcioFront(settings, control, reflected=names, tokens=self._tokens, tls=control_tls)
         self._set_health(serving=False)
         self._http: HttpServer | None = None
         if self._store is not None:
@@ -106,6 +119,8 @@ class Server:
             self._data.stop()
             self._control.stop()
             raise
+        if self._tokens is not None:
+            self._tokens.watch()
         self._data.start()
         self._control.start()
         self._http.start()
@@ -125,6 +140,8 @@ class Server:
             thread.start()
         for thread in stopping:
             thread.join()
+        if self._tokens is not None:
+            self._tokens.close()
         if self._http is not None:
             self._http.close()
             self._http = None
