@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,25 +23,17 @@ MEMORY_BYTES_MAX = 24_000_000  # that one abuse may add
 
 
 class Abused:
-    """`quotad serve` with the settings given; use as a context."""
+    """`quotad serve --demo` with the settings given, and no store unless `data` is among them; use as a context."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, **settings: object) -> None:
+        ports = ("--port", "0", "--admin-port", "0", "--http-port", "0")
         flags = [word for key, value in settings.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-        command = [
-            sys.executable,
-            "-m",
-            "quota.cli",
-            "serve",
-            "--demo",
-            "--ephemeral",
-            "--port",
-            "0",
-            "--admin-port",
-            "0",
-            "--http-port",
-            "0",
-        ]
-        self.process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if "data" not in settings:
+            flags.append("--ephemeral")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "quota.cli", "serve", "--demo", *ports, *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
         line = self.process.stdout.readline()
         self.data, self.control, self.http = re.findall(r"127\.0\.0\.1:\d+", line)
 
