@@ -3,7 +3,7 @@
 
 cdef enum:
     RESETS_FREE = 1000000000        # libnghttp2's own limit, 33 a second, is out of the way: session.pxd counts what costs us
-    OUTBOUND_ACK_MAX = 1000         # answers to PING and SETTINGS that a peer has not fetched
+    ACKS_BEYOND = 1000              # control_frames_max: then libnghttp2 would end what our own count has let pass
     DISK_SECONDS_MAX = 30           # as the store lets its threads wait
 
 
@@ -32,7 +32,6 @@ cdef class Front:
         if self.c.callbacks == NULL or nghttp2_option_new(&self.c.option) != 0:
             raise MemoryError
         nghttp2_option_set_no_closed_streams(self.c.option, 1)
-        nghttp2_option_set_max_outbound_ack(self.c.option, OUTBOUND_ACK_MAX)
         nghttp2_option_set_stream_reset_rate_limit(self.c.option, RESETS_FREE, RESETS_FREE)
 
     def __dealloc__(self):
@@ -51,6 +50,7 @@ cdef class Front:
             self.c.methods[i].kind, self.c.methods[i].role = kind, role
         self.c.method_count = <int>len(methods)
         self.take_limits(&self.c.limits, settings)
+        nghttp2_option_set_max_outbound_ack(self.c.option, self.c.limits.control_burst_max + ACKS_BEYOND)
         self._service, self._watermark = service, watermark
         self.c.serve = no_service
         if service is not None:

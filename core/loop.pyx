@@ -624,10 +624,11 @@ cdef class Loop:
             self.close(conn)
         elif session.pinged and now - session.pinged > self.patience.ping:
             self.close(conn)
-        elif conn.warned and now - conn.warned > self.patience.grace:
+        elif session.leaving and now - conn.warned > self.patience.grace:
             self.close(conn)
-        elif conn.warned and not session.leaving and (session.pinged == 0 or now - conn.warned > NS_PER_SECOND):
+        elif conn.warned and not session.leaving and (session.pinged == 0 or now - conn.warned > min(NS_PER_SECOND, self.patience.grace)):
             session_leave(session)
+            conn.warned = now
             self.flush(conn)
         elif conn.warned == 0 and (conn.old and now >= conn.old or now - session.active > self.patience.idle):
             self.warn_peer(conn)

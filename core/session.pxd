@@ -277,9 +277,11 @@ cdef inline bint session_bears(session_t* self) noexcept nogil:
     return self.control_since - worker.monotonic <= worker.front.limits.control_burst_max * worker.front.limits.control_ns
 
 
-cdef inline void session_calm(session_t* self) noexcept nogil:
+cdef inline int session_calm(session_t* self) noexcept nogil:
+    """What a callback returns to end the connection: nothing more that was read of it is looked at, and a GOAWAY says why."""
     self.worker.figures.sessions_calmed += 1
     nghttp2_session_terminate_session(self.http, NGHTTP2_ENHANCE_YOUR_CALM)
+    return NGHTTP2_ERR_CALLBACK_FAILURE
 
 
 cdef inline int on_begin_headers(nghttp2_session* http, const nghttp2_frame* frame, void* user) noexcept nogil:
@@ -310,8 +312,7 @@ cdef inline int on_header(
     if call.header_bytes <= size_max:
         call_header(call, name, name_size, value, value_size)
     elif call.header_bytes > HEADERS_FLOOD * size_max:
-        self.worker.figures.sessions_calmed += 1
-        return NGHTTP2_ERR_CALLBACK_FAILURE
+        return session_calm(self)
     return 0
 
 
@@ -334,7 +335,7 @@ cdef inline int on_frame_recv(nghttp2_session* http, const nghttp2_frame* frame,
         if frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
             call_end(call)
         elif type == NGHTTP2_DATA and frame.hd.length == 0 and not session_bears(self):
-            session_calm(self)
+            return session_calm(self)
         return 0
     if type == NGHTTP2_SETTINGS:
         self.greeted = True
@@ -342,7 +343,7 @@ cdef inline int on_frame_recv(nghttp2_session* http, const nghttp2_frame* frame,
         self.pinged = 0
         return 0
     if (type == NGHTTP2_PING or type == NGHTTP2_SETTINGS or type == NGHTTP2_PRIORITY or type == NGHTTP2_RST_STREAM) and not session_bears(self):
-        session_calm(self)
+        return session_calm(self)
     return 0
 
 
@@ -360,9 +361,11 @@ cdef inline int on_data_chunk_recv(
 
 
 cdef inline int on_frame_send(nghttp2_session* http, const nghttp2_frame* frame, void* user) noexcept nogil:
-    """An answer is out before the request was whole: nobody needs the rest of it."""
+    """An answer is out before the request was whole: nobody needs the rest of it. Resets that a peer has us send count as its own."""
     cdef session_t* self = <session_t*>user
     cdef call_t* call
+    if frame.hd.type == NGHTTP2_RST_STREAM and frame.rst_stream.error_code != NGHTTP2_NO_ERROR and not session_bears(self):
+        return session_calm(self)
     if self.unended == 0 or frame.hd.type != NGHTTP2_HEADERS or not frame.hd.flags & NGHTTP2_FLAG_END_STREAM:
         return 0
     call = <call_t*>nghttp2_session_get_stream_user_data(http, frame.hd.stream_id)

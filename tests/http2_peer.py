@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     PingAckReceived,
@@ -24,6 +23,7 @@ from hyperframe.frame import Frame
 ADMIT = "/quota.v1.QuotaService/Admit"
 GRPC_HEADERS = (("te", "trailers"), ("content-type", "application/grpc"))
 PATIENCE_S = 10.0
+GOAWAY = 7
 
 Headers = Iterable[tuple[str, str]]
 
@@ -79,8 +79,10 @@ class Peer:
         self.http = H2Connection(H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False))
         self.replies: dict[int, Reply] = {}
         self.goaways: list[tuple[int, int]] = []  # (error code, last stream)
+        self.unread = b""
         self.pongs = 0
-        self.closed = False
+        self.cut_off = False  # it takes nothing more
+        self.closed = False  # it says nothing more
         self.reads_answers = True  # whether windows are opened again
         if greet:
             self.http.initiate_connection()
@@ -102,7 +104,7 @@ class Peer:
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            self.closed = True
+            self.cut_off = True
 
     def send_frames(self, *frames: Frame) -> None:
         self.send(b"".join(frame.serialize() for frame in frames))
@@ -167,21 +169,42 @@ class Peer:
             if not data:
                 self.closed = True
                 break
-            for event in self.http.receive_data(data):
-                self.take(event)
+            self.take_bytes(data)
             self.flush()
         self.socket.settimeout(PATIENCE_S)
         return done()
+
+    def read_raw_to_end(self, seconds: float = PATIENCE_S) -> None:
+        """Read until the server closes, and look at nothing."""
+        self.socket.settimeout(seconds)
+        try:
+            while self.socket.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+        self.closed = True
 
     def read_to_end(self, seconds: float = PATIENCE_S) -> bool:
         """Read until the server closes; whether it did."""
         self.read_until(lambda: False, seconds)
         return self.closed
 
+    def take_bytes(self, data: bytes) -> None:
+        """Give h2 whole frames, but keep every GOAWAY from it: after the first it would hear nothing more."""
+        self.unread += data
+        while len(self.unread) >= 9:
+            size = 9 + int.from_bytes(self.unread[:3], "big")
+            if len(self.unread) < size:
+                return
+            frame, self.unread = self.unread[:size], self.unread[size:]
+            if frame[3] == GOAWAY:
+                self.goaways.append((int.from_bytes(frame[13:17], "big"), int.from_bytes(frame[9:13], "big")))
+                continue
+            for event in self.http.receive_data(frame):
+                self.take(event)
+
     def take(self, event: Event) -> None:
-        if isinstance(event, ConnectionTerminated):
-            self.goaways.append((int(event.error_code), event.last_stream_id))
-        elif isinstance(event, PingAckReceived):
+        if isinstance(event, PingAckReceived):
             self.pongs += 1
         elif isinstance(event, ResponseReceived | TrailersReceived | DataReceived | StreamEnded | StreamReset):
             self.take_reply(event, self.replies.setdefault(event.stream_id, Reply()))
