@@ -44,13 +44,14 @@ from counters cimport counter_kind, counters_add, counters_copy, counters_init, 
 from decide cimport decide
 from fingerprint cimport request_id_hash, settlement_fingerprint
 from front cimport (
-    BUCKETS, HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, SERVED, STATUSES, TOKENS_MAX, call_t, figures_t, front_t, limits_t, pthread_cond_t,
-    pthread_mutex_t, session_t, tokens_t, worker_t,
+    BUCKETS, HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, PREFIX_BYTES, SERVED, STATUSES, TOKENS_MAX, asking_t, call_t, figures_t,
+    front_t, limits_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
 )
 from line cimport line_lay, line_t, line_time
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
 from clocks cimport CLOCK_BOOTTIME, CLOCK_MONOTONIC, clock_ns
+from metadata cimport MS, NS_PER_SECOND
 from names cimport name_hash, name_of, name_t, names_add, names_free, names_init, names_t
 from nghttp2 cimport (
     nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_closed_streams,
@@ -66,9 +67,9 @@ from rules cimport (
     CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, VERDICTS_MAX, concurrency_t, in_flight_t, limit_t,
     member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
 )
+from serving cimport session_resume
 from session cimport (
-    MS, NS_PER_SECOND, callbacks_new, session_feed, session_fetch, session_free, session_leave, session_new, session_over,
-    session_ping, session_resume, session_warn,
+    callbacks_new, session_feed, session_fetch, session_free, session_leave, session_new, session_over, session_ping, session_warn,
 )
 from settle cimport renew, settle, settled_t
 from side cimport (

@@ -147,7 +147,7 @@ cdef inline void call_leave(call_t* self) noexcept nogil:
         session.current = NULL
     self.session = NULL
     call_unwait(self)
-    if not (self.deferred or self.parked or self.handed):
+    if not (self.gathered or self.deferred or self.parked or self.handed):
         call_free(self)
 
 
@@ -281,21 +281,25 @@ cdef inline void call_turn_away(call_t* self, const char* http_status) noexcept 
     nghttp2_submit_response(self.session.http, self.stream, &status, 1, NULL)
 
 
-cdef inline bint call_take_answer(call_t* self, buffer_t* out) noexcept nogil:
-    """Keep the answer that `out` holds behind room for its prefix; false without memory."""
+cdef inline bint call_take_answer(call_t* self, const uint8_t* made, size_t size) noexcept nogil:
+    """Keep an answer of `size` bytes, room for its prefix among them; false without memory."""
     cdef uint8_t* at = self.answer
-    cdef size_t size = out.size - PREFIX_BYTES
-    if out.failed:
-        return False
-    if out.size > ANSWER_BYTES:
-        at = <uint8_t*>malloc(out.size)
+    if size > ANSWER_BYTES:
+        at = <uint8_t*>malloc(size)
         if at == NULL:
             return False
-    memcpy(at + PREFIX_BYTES, out.at + PREFIX_BYTES, size)
+    memcpy(at + PREFIX_BYTES, made + PREFIX_BYTES, size - PREFIX_BYTES)
+    self.answer, self.answer_size = at, size
+    call_prefix(self)
+    return True
+
+
+cdef inline void call_prefix(call_t* self) noexcept nogil:
+    """Write gRPC's prefix of an answer."""
+    cdef uint8_t* at = self.answer
+    cdef size_t size = self.answer_size - PREFIX_BYTES
     at[0] = 0
     at[1], at[2], at[3], at[4] = size >> 24 & 0xff, size >> 16 & 0xff, size >> 8 & 0xff, size & 0xff
-    self.answer, self.answer_size = at, out.size
-    return True
 
 
 # ---- Receiving ----

@@ -32,10 +32,12 @@ cdef enum:
     STATUSES = 17                   # gRPC's, 0 to 16
     BUCKETS = 16                    # of a histogram of times
     METHODS_MAX = 64
+    GATHERED_MAX = 16               # calls decided together: as many as the service fetches memory for at once
     TOKENS_MAX = 256
     HEALTH_MAX = 8
 
 cdef enum method_kind_t:            # those below HEALTH are Service.serve's
+    GATHERED = 0                    # Admit: decided together with what came in the same read
     HEALTH = 6
     PYTHON = 7                      # and all from here on
 
@@ -51,6 +53,16 @@ cdef enum role_t:
 ctypedef int (*serve_t)(
     void* service, int method, const uint8_t* at, size_t size, int64_t now, buffer_t* out, uint64_t* ticket, size_t* rest
 ) noexcept nogil
+
+cdef struct asking_t:               # one message of several, and its answer among theirs
+    const uint8_t* at
+    size_t size
+    size_t start                    # of the answer in `out`, PREFIX_BYTES of room first
+    size_t end
+    uint64_t ticket
+    int served
+
+ctypedef void (*serve_all_t)(void* service, asking_t* askings, int count, int64_t now, buffer_t* out) noexcept nogil
 
 cdef struct method_t:
     const uint8_t* path
@@ -89,6 +101,7 @@ cdef struct limits_t:
 cdef struct front_t:
     limits_t limits
     serve_t serve
+    serve_all_t serve_all           # of GATHERED
     void* service
     watermark_t* watermark          # NULL: answers wait for nothing
     int method_count
@@ -130,6 +143,8 @@ cdef struct worker_t:
     call_t* parked_last
     call_t* waiting                 # all that wait, for deadlines: linked both ways
     int64_t deadline                # the next one, 0: none
+    call_t* gathered[GATHERED_MAX]  # whole, and decided before what was read is done with
+    int gathered_count
     session_t* dirty                # have something to send although nothing was read
     buffer_t out                    # scratch: an answer being made
     pthread_mutex_t inbox_mutex
@@ -179,6 +194,7 @@ cdef struct call_t:
     bint answered
     bint sending                    # the answer, not a status alone
     bint ended                      # the peer has said all
+    bint gathered
     bint deferred
     bint parked
     bint handed

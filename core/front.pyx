@@ -13,6 +13,12 @@ cdef int no_service(
     return HANDED
 
 
+cdef void no_service_all(void* service, asking_t* askings, int count, int64_t now, buffer_t* out) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        askings[i].served = HANDED
+
+
 @cython.final
 cdef class Front:
     """What all loops of one server share. `methods` are (path, kind, role), with kinds and roles as numbers of front.pxd; `settings` has the
@@ -52,9 +58,9 @@ cdef class Front:
         self.take_limits(&self.c.limits, settings)
         nghttp2_option_set_max_outbound_ack(self.c.option, self.c.limits.control_burst_max + ACKS_BEYOND)
         self._service, self._watermark = service, watermark
-        self.c.serve = no_service
+        self.c.serve, self.c.serve_all = no_service, no_service_all
         if service is not None:
-            self.c.serve, self.c.service = service_serve, <void*>service
+            self.c.serve, self.c.serve_all, self.c.service = service_serve, service_serve_all, <void*>service
         if watermark is not None:
             self.c.watermark = &watermark.c
 

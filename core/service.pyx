@@ -69,6 +69,34 @@ cdef class Service:
         pthread_mutex_unlock(&self._ledger._mutex)
         return SERVED if outcome == DECIDED else HANDED
 
+    cdef void admit_all(self, asking_t* askings, int count, int64_t now, buffer_t* out) noexcept nogil:
+        """Answer each of at most GROUP messages of Admit as `serve` would, in one hold of the mutex."""
+        cdef asked_t asked[GROUP]
+        cdef request_t* group[GROUP]
+        cdef asking_t* places[GROUP]
+        cdef int i, read = 0
+        for i in range(count):
+            askings[i].served = HANDED
+            if asked_admit(&asked[read], wire_of(askings[i].at, askings[i].size), DEPTH_MAX):
+                asked_complete(&asked[read])
+                group[read], places[read] = &asked[read].request, &askings[i]
+                read += 1
+        pthread_mutex_lock(&self._ledger._mutex)
+        self._ledger.fetch(group, read)
+        for i in range(read):
+            self.admit_asking(places[i], group[i], now, out)
+        pthread_mutex_unlock(&self._ledger._mutex)
+
+    cdef void admit_asking(self, asking_t* asking, request_t* request, int64_t now, buffer_t* out) noexcept nogil:
+        asking.start, asking.ticket = out.size, 0
+        if buffer_reserve(out, PREFIX_BYTES) == NULL:
+            return
+        out.size += PREFIX_BYTES
+        if self.admit_into(request, now, out, &asking.ticket) == DECIDED:
+            asking.end, asking.served = out.size, SERVED
+        else:
+            out.size, out.failed = asking.start, False
+
     cdef int admit_into(self, request_t* request, int64_t now, buffer_t* out, uint64_t* ticket) noexcept nogil:
         """Decide and write the answer; `ticket` is raised to its own. With the mutex held. Room for an answer that allows is there before anything
         is charged; what else might lack room leaves nothing behind, or is the same when it is asked for again."""
@@ -247,3 +275,7 @@ cdef int service_serve(
 ) noexcept nogil:
     """`serve` for a front, which knows a service by its address."""
     return (<Service>service).serve(method, at, size, now, out, ticket, rest)
+
+
+cdef void service_serve_all(void* service, asking_t* askings, int count, int64_t now, buffer_t* out) noexcept nogil:
+    (<Service>service).admit_all(askings, count, now, out)

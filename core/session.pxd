@@ -1,22 +1,18 @@
 # cython: cdivision=True
 """Sessions: one connection's HTTP/2, bytes in and bytes out.
 
-libnghttp2 has the protocol: preface, HPACK, stream states, flow control. What gRPC asks beside it is here and in call.pxd. What a peer
-may make us do without a call is bounded: control frames by a bucket that calls refill, header lists by their size, messages that arrive and
-answers that are not fetched by bytes. Past a bound the peer gets ENHANCE_YOUR_CALM, or its call an error; other peers notice nothing.
+libnghttp2 has the protocol: preface, HPACK, stream states, flow control. What gRPC asks beside it is in metadata.pxd, call.pxd and
+serving.pxd. What a peer may make us do without a call is bounded: control frames by a bucket that calls refill, header lists by their
+size, messages that arrive and answers that are not fetched by bytes. Past a bound the peer gets ENHANCE_YOUR_CALM, or its call an error;
+other peers notice nothing.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
 
-from buffer cimport buffer_put, buffer_reserve, buffer_t
-from call cimport (
-    DEADLINE_EXCEEDED, INTERNAL, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED, UNIMPLEMENTED, call_answer, call_free, call_leave,
-    call_new, call_receive, call_refuse, call_take_answer, call_turn_away, call_wait,
-)
-from front cimport HANDED, HEALTH, PREFIX_BYTES, PYTHON, ROLE_NONE, call_t, front_t, method_t, session_t, tokens_t, worker_t
-from health cimport health_read, health_write
-from names cimport name_t
+from buffer cimport buffer_put, buffer_t
+from call cimport RESOURCE_EXHAUSTED, call_free, call_leave, call_new, call_receive, call_refuse
+from front cimport call_t, front_t, session_t, worker_t
+from metadata cimport call_begin, call_header
 from nghttp2 cimport (
     NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK,
     NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_HCAT_REQUEST, NGHTTP2_HEADERS, NGHTTP2_NO_ERROR, NGHTTP2_PING, NGHTTP2_PRIORITY,
@@ -31,9 +27,7 @@ from nghttp2 cimport (
     nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway, nghttp2_submit_ping,
     nghttp2_submit_rst_stream, nghttp2_submit_settings, nghttp2_submit_shutdown_notice, ssize_t,
 )
-from siphash cimport siphash
-from waiting cimport call_answer_or_park, call_hand
-from watermark cimport watermark_failed
+from serving cimport call_end, worker_decide
 
 cdef enum:
     WINDOW_BYTES = 1048576          # of a connection's flow control, and of a stream's: messages are small
@@ -43,229 +37,8 @@ cdef enum:
 cdef extern from *:
     """
     static const uint8_t NO_OPAQUE[8] = {0};
-    #define MS 1000000LL
-    #define NS_PER_SECOND 1000000000LL
-    #define NS_FOREVER 4000000000000000000LL
     """
     const uint8_t* NO_OPAQUE
-    const int64_t MS
-    const int64_t NS_PER_SECOND
-    const int64_t NS_FOREVER
-
-
-# ---- Headers ----
-
-cdef inline bint is_text(const uint8_t* at, size_t size, const char* text, size_t text_size) noexcept nogil:
-    return size == text_size and memcmp(at, text, text_size) == 0
-
-
-cdef inline int method_find(const front_t* front, const uint8_t* path, size_t size) noexcept nogil:
-    """Index of the method of that path; `method_count` if none is."""
-    cdef int i
-    for i in range(front.method_count):
-        if front.methods[i].size == size and memcmp(front.methods[i].path, path, size) == 0:
-            return i
-    return front.method_count
-
-
-cdef inline bint is_grpc(const uint8_t* at, size_t size) noexcept nogil:
-    """application/grpc, also with +proto or parameters."""
-    if size < 16 or memcmp(at, <const char*>"application/grpc", 16) != 0:
-        return False
-    return size == 16 or at[16] == 0x3b or is_text(at + 16, min(size - 16, <size_t>6), "+proto", 6)
-
-
-cdef inline int64_t timeout_ns(const uint8_t* at, size_t size) noexcept nogil:
-    """A grpc-timeout: up to 8 digits and a unit, one of HMSmun. -1 if it is none."""
-    cdef int64_t value = 0
-    cdef int64_t unit
-    cdef size_t i
-    if not 2 <= size <= 9:
-        return -1
-    for i in range(size - 1):
-        if not 0x30 <= at[i] <= 0x39:
-            return -1
-        value = value * 10 + (at[i] - 0x30)
-    if at[size - 1] == 0x48:        # H
-        unit = 3600 * NS_PER_SECOND
-    elif at[size - 1] == 0x4d:      # M
-        unit = 60 * NS_PER_SECOND
-    elif at[size - 1] == 0x53:      # S
-        unit = NS_PER_SECOND
-    elif at[size - 1] == 0x6d:      # m
-        unit = 1000000
-    elif at[size - 1] == 0x75:      # u
-        unit = 1000
-    elif at[size - 1] == 0x6e:      # n
-        unit = 1
-    else:
-        return -1
-    return value * unit if value < NS_FOREVER // unit else NS_FOREVER
-
-
-cdef inline int token_role(const front_t* front, const uint8_t* at, size_t size) noexcept nogil:
-    """What the bearer of an authorization header may do. Found by a keyed hash, so that the time it takes tells nothing of a token."""
-    cdef const tokens_t* tokens = front.tokens
-    cdef uint64_t hash
-    cdef int i
-    if size < 7 or not (is_text(at, 7, "Bearer ", 7) or is_text(at, 7, "bearer ", 7)):
-        return ROLE_NONE
-    at, size = at + 7, size - 7
-    hash = siphash(tokens.key[0], tokens.key[1], at, <uint32_t>size)
-    for i in range(tokens.count):
-        if tokens.at[i].hash == hash and tokens.at[i].size == size and memcmp(tokens.at[i].at, at, size) == 0:
-            return tokens.at[i].role
-    return ROLE_NONE
-
-
-cdef inline void call_header(call_t* self, const uint8_t* name, size_t name_size, const uint8_t* value, size_t value_size) noexcept nogil:
-    """Take one header of the request. Refusals are kept until all have come."""
-    cdef worker_t* worker = self.worker
-    cdef int64_t timeout
-    if is_text(name, name_size, ":path", 5):
-        self.method = method_find(worker.front, value, value_size)
-    elif is_text(name, name_size, ":method", 7):
-        self.is_post = is_text(value, value_size, "POST", 4)
-    elif is_text(name, name_size, "content-type", 12):
-        self.is_grpc = is_grpc(value, value_size)
-    elif is_text(name, name_size, "grpc-timeout", 12):
-        timeout = timeout_ns(value, value_size)
-        if timeout >= 0:
-            self.deadline = min(self.arrived, NS_FOREVER) + timeout
-        else:
-            self.refused, self.refusal = INTERNAL, "Error parsing 'grpc-timeout' metadata"
-    elif is_text(name, name_size, "grpc-encoding", 13):
-        self.encoded = not is_text(value, value_size, "identity", 8)
-        self.gzip = is_text(value, value_size, "gzip", 4)
-        if self.encoded and not (self.gzip or is_text(value, value_size, "deflate", 7)):
-            self.refused, self.refusal = UNIMPLEMENTED, "This grpc-encoding is not known"
-    elif worker.front.tokens != NULL and is_text(name, name_size, "authorization", 13):
-        self.role = token_role(worker.front, value, value_size)
-    if self.method < worker.front.method_count and worker.front.methods[self.method].kind >= PYTHON and name[0] != 0x3a:
-        buffer_put(&self.metadata, name, name_size)
-        buffer_put(&self.metadata, <const char*>"\0", 1)
-        buffer_put(&self.metadata, value, value_size)
-        buffer_put(&self.metadata, <const char*>"\0", 1)
-
-
-cdef inline void call_begin(call_t* self) noexcept nogil:
-    """All headers have come: refuse now what is not going to be served."""
-    cdef front_t* front = self.worker.front
-    if not self.is_post:
-        call_turn_away(self, "405")
-    elif not self.is_grpc:
-        call_turn_away(self, "415")
-    elif self.method == front.method_count:
-        call_refuse(self, UNIMPLEMENTED, "Method not found!")
-    elif self.refused:
-        call_refuse(self, self.refused, self.refusal)
-    elif front.tokens == NULL or self.role >= front.methods[self.method].role:
-        if self.deadline:
-            call_wait(self)         # for the rest of it
-    elif self.role == ROLE_NONE:
-        call_refuse(self, UNAUTHENTICATED, "authorization: a bearer token that the server knows is needed")
-    else:
-        call_refuse(self, PERMISSION_DENIED, "authorization: the token's role is read; this method needs write")
-
-
-# ---- Deciding ----
-
-cdef inline bint call_health(call_t* self) noexcept nogil:
-    """grpc.health.v1: a service's status by its name. False, and nothing done, for what has to be refused."""
-    cdef front_t* front = self.worker.front
-    cdef buffer_t* out = &self.worker.out
-    cdef name_t name
-    cdef int i
-    if not health_read(self.message, self.message_size, &name):
-        return False
-    for i in range(front.health_count):
-        if front.health[i].size == name.size and memcmp(front.health[i].name, name.at, name.size) == 0:
-            health_write(front.health[i].status, out)
-            if call_take_answer(self, out):
-                call_answer(self)
-            else:
-                call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory")
-            return True
-    return False
-
-
-cdef inline void call_decide(call_t* self) noexcept nogil:
-    """The request is whole: decide it, or have Python do so."""
-    cdef worker_t* worker = self.worker
-    cdef front_t* front = worker.front
-    cdef buffer_t* out = &worker.out
-    cdef int kind = front.methods[self.method].kind
-    cdef uint64_t ticket = 0
-    cdef int served
-    out.failed, out.size = False, 0
-    if buffer_reserve(out, PREFIX_BYTES) == NULL:
-        call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory")
-        return
-    out.size = PREFIX_BYTES
-    if kind == HEALTH and not self.compressed and call_health(self):
-        return
-    if kind >= HEALTH or self.compressed or (front.watermark != NULL and watermark_failed(front.watermark)):
-        call_hand(self)
-        return
-    served = front.serve(front.service, kind, self.message, self.message_size, worker.now, out, &ticket, &self.rest)
-    if served == HANDED and out.size == PREFIX_BYTES:
-        call_hand(self)
-    elif not call_take_answer(self, out):
-        call_refuse(self, RESOURCE_EXHAUSTED, "Out of memory; it may have been charged")
-    elif served == HANDED:
-        self.ticket = ticket
-        call_hand(self)
-    else:
-        call_answer_or_park(self, ticket)
-
-
-cdef inline void call_end(call_t* self) noexcept nogil:
-    """The peer has said all."""
-    self.ended = True
-    if self.answered:
-        self.session.unended -= 1
-    elif self.prefix_size < PREFIX_BYTES or self.message_have < self.message_size:
-        call_refuse(self, INTERNAL, "The call ended before its message was whole")
-    elif self.deadline and self.deadline <= self.worker.monotonic:
-        call_refuse(self, DEADLINE_EXCEEDED, "Deadline Exceeded")
-    elif session_full(self.session):
-        call_defer(self)
-    else:
-        call_decide(self)
-
-
-cdef inline bint session_full(const session_t* self) noexcept nogil:
-    """Whether so many answers are not fetched that no more are to be made."""
-    return self.output_bytes > self.worker.front.limits.output_bytes_max
-
-
-cdef inline void call_defer(call_t* self) noexcept nogil:
-    """Leave it undecided until the peer has fetched what it has. What it sends is still read: its window updates are among that."""
-    cdef session_t* session = self.session
-    self.deferred, self.queued = True, NULL
-    if session.deferred_last != NULL:
-        session.deferred_last.queued = self
-    else:
-        session.deferred_first = self
-    session.deferred_last = self
-
-
-cdef inline bint session_resume(session_t* self) noexcept nogil:
-    """Decide what was deferred, as far as there is room for answers; whether anything was."""
-    cdef call_t* call = self.deferred_first
-    if call == NULL or session_full(self):
-        return False
-    while call != NULL and not session_full(self):
-        self.deferred_first = call.queued
-        if self.deferred_first == NULL:
-            self.deferred_last = NULL
-        call.deferred = False
-        if call.session == NULL:
-            call_free(call)
-        elif not call.answered:
-            call_end(call)
-        call = self.deferred_first
-    return True
 
 
 # ---- What libnghttp2 tells ----
@@ -438,9 +211,12 @@ cdef inline void session_free(session_t* self) noexcept nogil:
 
 cdef inline bint session_feed(session_t* self, const uint8_t* at, size_t size) noexcept nogil:
     """Take what has arrived; false if the connection is to be closed at once."""
+    cdef bint good
     self.heard = self.worker.monotonic
     self.worker.figures.bytes_in += size
-    return nghttp2_session_mem_recv(self.http, at, size) == <ssize_t>size
+    good = nghttp2_session_mem_recv(self.http, at, size) == <ssize_t>size
+    worker_decide(self.worker)
+    return good
 
 
 cdef inline bint session_fetch(session_t* self, buffer_t* out, size_t size_max) noexcept nogil:

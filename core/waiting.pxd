@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 
 from buffer cimport buffer_put
 from call cimport (
-    DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE, call_answer, call_fail, call_free, call_refuse, call_wait,
+    DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE, call_answer, call_fail, call_free, call_prefix, call_refuse, call_wait,
 )
 from front cimport PEER_BYTES, PREFIX_BYTES, call_t, front_t, pthread_cond_t, pthread_mutex_t, worker_t
 from watermark cimport bell_ring, watermark_durable, watermark_failed, watermark_may_leave, watermark_park
@@ -142,9 +142,7 @@ cdef inline bint call_extend_answer(call_t* self, const uint8_t* at, size_t size
     if self.answer != &self.short_answer[0]:
         free(self.answer)
     self.answer, self.answer_size = answer, before + size
-    size = self.answer_size - PREFIX_BYTES
-    answer[0] = 0
-    answer[1], answer[2], answer[3], answer[4] = size >> 24 & 0xff, size >> 16 & 0xff, size >> 8 & 0xff, size & 0xff
+    call_prefix(self)
     return True
 
 
