@@ -144,8 +144,7 @@ def precise(found: dict[str, Any]) -> str:
 def name_of(row: dict[str, Any]) -> str:
     server = NAMES.get(row["server"].split()[0], row["server"])
     what = "" if row["server"].startswith("floor") else ", " + (WHAT | ONE_LIMIT).get(row["ask"], row["ask"])
-    failed = f" ({row['median']['failed']:,.0f} failed)" if row["median"]["failed"] else ""
-    return server + what + failed
+    return server + what
 
 
 def shapes_table(results: dict[str, Any], part: str) -> str:
@@ -158,13 +157,18 @@ def shapes_table(results: dict[str, Any], part: str) -> str:
         found = {shape_of(row): row for row in rows if (row["server"], row["ask"]) == (server, ask)}
         line: list[object] = [name_of(next(iter(found.values())))]
         for shape in SHAPES:
-            line += [f"{found[shape]['median']['rate']:,.0f}", cpu(found[shape])]
+            line += [calls(found[shape]), cpu(found[shape])]
         for shape in SHAPES[1:]:
             below = find(results, "tls" if part == "tls" else "calls", floor, shape)
             line.append(f"{ratio(found[shape], below, 'rate')['ratio']:.3f}" if below else "")
         lines.append([*line, f"{found['1x1']['median']['p50_us']:.0f}"])
     head = ["", *(text for shape in SHAPES for text in (f"{shape} calls/s", "CPU µs"))]
     return table([*head, "of the floor 8x4", "16x100", "serial p50 µs"], lines)
+
+
+def calls(row: dict[str, Any]) -> str:
+    failed = row["median"]["failed"]
+    return f"{row['median']['rate']:,.0f}" + (f", {failed:,.0f} failed" if failed else "")
 
 
 def cpu(row: dict[str, Any]) -> str:
@@ -259,6 +263,9 @@ def main() -> None:
     results: dict[str, Any] = json.loads(options.figures.read_text())
     print(summary(results))
     if options.docs:
+        missing = [part for part in TABLES if not any(row["part"] == part for row in results["rows"])]
+        if missing:
+            raise SystemExit(f"not measured: {', '.join(missing)}")
         import front_plot  # the one part that needs matplotlib
 
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
