@@ -7,7 +7,7 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint bench bench-full bench-compare campaign crash proto sanitize clean
+.PHONY: help setup serve test lint bench bench-full bench-front bench-compare campaign crash proto sanitize clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,7 @@ bench: $(VENV)/.bench ## Run a short benchmark
 	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --accounts=500000 --json=$(FIGURES)/growth.json
 	$(PYTHON) benchmarks/store.py --turns=2 --logs light --restart-accounts=50000 --starts=1 --json=$(FIGURES)/store.json
 	$(PYTHON) benchmarks/report.py $(FIGURES)
+	$(PYTHON) benchmarks/front.py --turns=1 --seconds=0.3 --only floor native --soak-calls=0
 
 bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (10 minutes, 3 GB, an idle machine)
 	mkdir -p $(FIGURES)
@@ -72,6 +73,11 @@ bench-full: $(VENV)/.bench ## Run all benchmarks and write docs/benchmarks.md (1
 	$(HUGE_PAGES) $(PYTHON) benchmarks/growth.py --json=$(FIGURES)/growth.json
 	$(PYTHON) benchmarks/store.py --json=$(FIGURES)/store.json
 	$(PYTHON) benchmarks/report.py $(FIGURES) --docs
+
+bench-front: $(VENV)/.bench ## Measure the front beside a floor and the rivals on the PATH, and write docs/benchmarks-front.md (20 minutes)
+	mkdir -p $(FIGURES)
+	$(PYTHON) benchmarks/front.py --json=$(FIGURES)/front.json
+	$(PYTHON) benchmarks/front_page.py $(FIGURES)/front.json --docs
 
 bench-compare: $(VENV)/.bench ## Time commit REF beside the tree as it lies: make bench-compare REF=main
 	$(PYTHON) benchmarks/compare.py $(REF)

@@ -50,7 +50,8 @@ def account_id(plan: str, i: int) -> str:
 def asks() -> dict[str, Ask]:
     """Every kind by name."""
     admit, admit_batch = "/quota.v1.QuotaService/Admit", "/quota.v1.QuotaService/AdmitBatch"
-    envoy, gubernator = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", "/pb.gubernator.V1/GetRateLimits"
+    envoy = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+    gubernator = "/pb.gubernator.V1/GetRateLimits"
     found = [Ask(plan, admit, "0801", partial(admits, plan)) for plan in PLANS]
     found.append(Ask("five, id", admit, "0801", partial(admits, "five", "0" * ID_DIGITS), digits=ID_DIGITS))
     found += [Ask(f"batch {size}", admit_batch, "0a..0a..0801", partial(batches, size), items=size) for size in BATCHES]

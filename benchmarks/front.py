@@ -67,9 +67,7 @@ def cells_of(only: list[str], parts: list[str]) -> list[Cell]:
     found += [Cell("disturbed", "native", "five", *SHAPES[1], disturbed=True)]
     found += [Cell("disturbed", "native", "five", *RATE_SHAPE, rate=10_000, disturbed=True)]
     return [
-        cell
-        for cell in found
-        if (not only or cell.server.split()[0] in only) and (not parts or cell.part in parts)
+        cell for cell in found if (not only or cell.server.split()[0] in only) and (not parts or cell.part in parts)
     ]
 
 
@@ -165,7 +163,9 @@ def measure(cell: Cell, served: Served, ask: Ask, generator: Generator, seconds:
     return figure | dict(counts)
 
 
-def measure_all(cells: list[Cell], servers: list[Served], generator: Generator, turns: int, seconds: float) -> list[Any]:
+def measure_all(
+    cells: list[Cell], servers: list[Served], generator: Generator, turns: int, seconds: float
+) -> list[Any]:
     """Every cell once a turn. Returns the rows: a cell with its figures and their medians."""
     by_name, kinds = {served.name: served for served in servers}, asks()
     figures: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in cells}
@@ -220,10 +220,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="Of one measurement; a quarter more goes before.")
-    parser.add_argument("--only", nargs="+", default=[], help="Servers: floor, native, grpcio, limitador, ...; all if none.")
-    parser.add_argument("--parts", nargs="+", default=[], help="Parts of the page: calls, tls, batch, ...; all if none.")
-    parser.add_argument("--soak-calls", type=int, default=SOAK_CALLS, help="For how many calls to watch the memory; 0 = do not.")
-    parser.add_argument("--directory", type=Path, default=machine.ROOT / ".benchmarks", help="On the disk that strict waits for.")
+    parser.add_argument("--only", nargs="+", default=[], help="Servers: floor, native, grpcio, limitador, ...")
+    parser.add_argument("--parts", nargs="+", default=[], help="Parts of the page: calls, tls, batch, rate, ...")
+    parser.add_argument("--soak-calls", type=int, default=SOAK_CALLS, help="While which memory is watched; 0: none.")
+    parser.add_argument("--directory", type=Path, default=machine.ROOT / ".benchmarks", help="On the disk to measure.")
     options = parser.parse_args()
     options.directory.mkdir(exist_ok=True)
     machine.announce()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import re
 import shutil
 import sqlite3
 import ssl
@@ -38,6 +39,7 @@ STRICT_CPU_MAX = 2.5  # times that of ephemeral, a call
 ITEM_CPU_SHARE_MAX = 0.2  # of a unary call's
 WHAT = {"five": "five limits", "one": "one limit", "five, id": "five limits, request_id"}
 ONE_LIMIT = {"descriptor": "one limit", "rate limit": "one limit"}
+NAMES = {"native": "quotad", "grpcio": "quotad on grpcio", "floor": "the floor"}
 SHAPES = ("1x1", "8x4", "16x100")
 
 
@@ -62,13 +64,11 @@ def nghttp2_version() -> str:
 
 
 def version_of(rival: str) -> str:
-    """What a rival's command says of itself: its last word."""
-    if rival == "ratelimit":  # which says nothing itself; Go keeps it in the file
-        found = run("go", "version", "-m", shutil.which("ratelimit") or "")
-        return next((line.split()[2] for line in found.splitlines() if line.split()[:1] == ["mod"]), "of unknown version")
+    """What limitador says of itself, and what Go keeps in the file of the others."""
     if rival == "limitador":
-        return " ".join(run("limitador-server", "--version").split()[1:3]) or "of unknown version"
-    return run("gubernator", "--version").split()[-1:] or "of unknown version"
+        return next(iter(re.findall(r"v[0-9][^ ]*", run("limitador-server", "--version"))), "?")
+    found = run("go", "version", "-m", shutil.which(rival) or "")
+    return next(iter(re.findall(r"^\tmod\t\S+\t(\S+)", found, re.M)), "?")
 
 
 def run(*command: str) -> str:
@@ -110,12 +110,14 @@ def bars_of(results: dict[str, Any]) -> list[tuple[str, str, bool]]:
             found = ratio(one, other, "rate")
             asked = f"{fast}, five limits: at least {least}x the calls/s of {slow} at {shape}"
             rows.append((asked, precise(found), found["ratio"] >= least))
-    strict, plain = find(results, "strict", "native strict", "16x100"), find(results, "calls", "native", "16x100", "five")
+    strict = find(results, "strict", "native strict", "16x100")
+    plain = find(results, "calls", "native", "16x100", "five")
     if strict and plain:
         found = ratio(strict, plain, "cpu_us")
         asked = f"strict: at most {STRICT_CPU_MAX}x the CPU a call of ephemeral at 16x100"
         rows.append((asked, precise(found), found["ratio"] <= STRICT_CPU_MAX))
-    batch, unary = find(results, "batch", "native", ask="batch 100"), find(results, "calls", "native", "8x4", "five")
+    batch = find(results, "batch", "native", ask="batch 100")
+    unary = find(results, "calls", "native", "8x4", "five")
     if batch and unary:
         found = ratio(batch, unary, "cpu_us", per_item=True)
         asked = f"an item of AdmitBatch(100): at most {ITEM_CPU_SHARE_MAX}x the CPU of a unary call at 8x4"
@@ -140,10 +142,9 @@ def precise(found: dict[str, Any]) -> str:
 
 
 def name_of(row: dict[str, Any]) -> str:
-    server = {"native": "quotad", "grpcio": "quotad on grpcio", "floor": "the floor"}.get(row["server"].split()[0], row["server"])
+    server = NAMES.get(row["server"].split()[0], row["server"])
     what = "" if row["server"].startswith("floor") else ", " + (WHAT | ONE_LIMIT).get(row["ask"], row["ask"])
-    failed = f" ({row['median']['failed']:,.0f} failed)" if row["median"]["failed"] else ""
-    return server + what + failed
+    return server + what
 
 
 def shapes_table(results: dict[str, Any], part: str) -> str:
@@ -156,13 +157,18 @@ def shapes_table(results: dict[str, Any], part: str) -> str:
         found = {shape_of(row): row for row in rows if (row["server"], row["ask"]) == (server, ask)}
         line: list[object] = [name_of(next(iter(found.values())))]
         for shape in SHAPES:
-            line += [f"{found[shape]['median']['rate']:,.0f}", cpu(found[shape])]
+            line += [calls(found[shape]), cpu(found[shape])]
         for shape in SHAPES[1:]:
             below = find(results, "tls" if part == "tls" else "calls", floor, shape)
             line.append(f"{ratio(found[shape], below, 'rate')['ratio']:.3f}" if below else "")
         lines.append([*line, f"{found['1x1']['median']['p50_us']:.0f}"])
-    head = ["", *(text for shape in SHAPES for text in (f"{shape} calls/s", "CPU µs")), "of the floor 8x4", "16x100", "serial p50 µs"]
-    return table(head, lines)
+    head = ["", *(text for shape in SHAPES for text in (f"{shape} calls/s", "CPU µs"))]
+    return table([*head, "of the floor 8x4", "16x100", "serial p50 µs"], lines)
+
+
+def calls(row: dict[str, Any]) -> str:
+    failed = row["median"]["failed"]
+    return f"{row['median']['rate']:,.0f}" + (f", {failed:,.0f} failed" if failed else "")
 
 
 def cpu(row: dict[str, Any]) -> str:
@@ -207,9 +213,9 @@ def disturbed_table(results: dict[str, Any]) -> str:
         quiet = find(results, "calls", row["server"], shape_of(row), row["ask"])
         if row["part"] == "disturbed" and not row["rate"] and quiet:
             for name, one in (("undisturbed", quiet), ("scrapes and imports", row)):
-                figures = one["median"]
-                rows.append((name, f"{figures['rate']:,.0f}", cpu(one), *(f"{figures[key]:,.0f}" for key in ("p50_us", "p99_us"))))
-    return table((f"quotad, five limits, {SHAPES[1]}", "calls/s", "CPU µs", "p50 µs", "p99 µs"), rows)
+                figures = [f"{one['median'][key]:,.0f}" for key in ("rate", "p50_us", "p99_us")]
+                rows.append((name, *figures, cpu(one)))
+    return table((f"quotad, five limits, {SHAPES[1]}", "calls/s", "p50 µs", "p99 µs", "CPU µs"), rows)
 
 
 def bars_table(results: dict[str, Any]) -> str:
@@ -257,6 +263,9 @@ def main() -> None:
     results: dict[str, Any] = json.loads(options.figures.read_text())
     print(summary(results))
     if options.docs:
+        missing = [part for part in TABLES if not any(row["part"] == part for row in results["rows"])]
+        if missing:
+            raise SystemExit(f"not measured: {', '.join(missing)}")
         import front_plot  # the one part that needs matplotlib
 
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")

@@ -14,6 +14,8 @@ from asked import Ask
 from workload import WorkloadError
 
 SOURCES = Path(__file__).with_name("front")
+LIBRARIES = ("-lnghttp2", "-lssl", "-lcrypto")
+CERTIFICATE = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, GENERATOR_CORE = CORES[0], CORES[-1]
 
@@ -21,7 +23,7 @@ SERVER_CORE, GENERATOR_CORE = CORES[0], CORES[-1]
 def compile_into(directory: Path) -> None:
     """Compile `floor` and `load`. Raises SystemExit naming what is missing."""
     for name in ("floor", "load"):
-        command = ["cc", "-O2", "-o", str(directory / name), str(SOURCES / f"{name}.c"), "-lnghttp2", "-lssl", "-lcrypto"]
+        command = ["cc", "-O2", f"-o{directory / name}", str(SOURCES / f"{name}.c"), *LIBRARIES]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{done.stderr}\nneeded: a C compiler, libnghttp2-dev and libssl-dev")
@@ -31,8 +33,7 @@ def make_certificate(directory: Path) -> bool:
     """Make cert.pem and key.pem for localhost; false without an openssl command."""
     if shutil.which("openssl") is None:
         return False
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = ["openssl", "req", *CERTIFICATE.split(), "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     command += ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
     subprocess.run(command, check=True, capture_output=True)
     return True
@@ -64,7 +65,8 @@ class Generator:
         command += [f"--connections={connections}", f"--streams={streams}", f"--seconds={seconds}"]
         command += [f"--warm-up={seconds / 4}", f"--rate={rate}", f"--expect={ask.expect}", f"--digits={ask.digits}"]
         command += [f"--pid={pid}" for pid in pids] + ["--tls"] * tls
-        done = subprocess.run([*command, str(port), ask.path, str(messages)], capture_output=True, text=True, check=False)
+        command += [str(port), ask.path, str(messages)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not done.stdout:
             raise WorkloadError(done.stderr.strip())
         found: dict[str, Any] = json.loads(done.stdout)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")  # of /proc/stat in a second
-MEASURED = ("core", "quota", "pyproject.toml", "benchmarks/*.py", "benchmarks/catalog.yaml")
+MEASURED = ("core", "quota", "pyproject.toml", "benchmarks/*.py", "benchmarks/catalog.yaml", "benchmarks/front/*.[ch]")
 PACKAGES = ("quotad", "cython", "limits", "throttled-py", "pyrate-limiter", "pytest-benchmark")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from asked import RIVAL_LIMIT, RIVAL_LIMIT_MS
 from served import Served, free_port
 
-# Name -> what it is asked, the commands it needs and where its name says what version it has.
+# Name -> what it is asked, and the commands it needs.
 RIVALS = {
     "limitador": ("descriptor", ("limitador-server",)),
     "gubernator": ("rate limit", ("gubernator",)),
@@ -26,7 +24,8 @@ def missing(name: str) -> list[str]:
 def start(name: str, directory: Path) -> Served:
     """Start a rival and return it once it listens."""
     served = Served(name, directory)
-    {"limitador": start_limitador, "gubernator": start_gubernator, "ratelimit": start_ratelimit}[name](served, directory)
+    starts = {"limitador": start_limitador, "gubernator": start_gubernator, "ratelimit": start_ratelimit}
+    starts[name](served, directory)
     return served
 
 

@@ -26,6 +26,8 @@ from quota.v1 import admin_pb2, quota_pb2
 START_S_MAX = 60
 FILL_TURNS = 66  # charges of each account before the timing: a log of 64 entries is full
 FILL_BATCH = 1000
+DECISIONS = re.compile(r'^quotad_decisions_total\{[^}]*verdict="(\w+)"[^}]*\} (\S+)', re.M)
+RSS_KB = re.compile(r"VmRSS:\s+(\d+) kB")
 PENDING_MAX = 4000  # calls in flight on grpcio's server: 16x100 are more than its default
 
 
@@ -51,11 +53,12 @@ class Served:
 
     @property
     def rss_bytes(self) -> int:
-        return sum(
-            int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) * 1024 for pid in self.pids
-        )
+        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in self.pids)
+        return sum(int(RSS_KB.findall(status)[0]) * 1024 for status in statuses)
 
-    def start(self, command: Sequence[str], port: int | None = None, variables: Mapping[str, str] | None = None) -> None:
+    def start(
+        self, command: Sequence[str], port: int | None = None, variables: Mapping[str, str] | None = None
+    ) -> None:
         """Start a process and return once it listens. Raises WorkloadError if it does not."""
         environment = {**os.environ, **(variables or {})}
         with self._log.open("ab") as log:
@@ -97,16 +100,16 @@ class Quotad(Served):
     """A server of ours with full logs: accounts on the plans of catalog.yaml, each charged often enough."""
 
     def __init__(
-        self, name: str, directory: Path, *, front: str, strict: bool = False, tls: bool = False, plans: Sequence[str] = ()
+        self, name: str, directory: Path, *, front: str, strict: bool, tls: bool, plans: Sequence[str]
     ) -> None:
         super().__init__(name, directory, tls=tls)
         self._admin_port, self._http_port = free_port(), free_port()
-        command = [sys.executable, "-m", "quota.cli", "serve", "--front", front, "--log-level", "warning"]
-        command += ["--catalogs", str(CATALOG), "--catalog-default", "bench", "--rpc-pending-max", str(PENDING_MAX)]
-        command += ["--port", str(self.port), "--admin-port", str(self._admin_port), "--http-port", str(self._http_port)]
-        command += ["--data", str(directory / name.replace(" ", "-"))] if strict else ["--ephemeral"]
+        command = [sys.executable, "-m", "quota.cli", "serve", f"--front={front}", "--log-level=warning"]
+        command += [f"--catalogs={CATALOG}", "--catalog-default=bench", f"--rpc-pending-max={PENDING_MAX}"]
+        command += [f"--port={self.port}", f"--admin-port={self._admin_port}", f"--http-port={self._http_port}"]
+        command += [f"--data={directory / name.replace(' ', '-')}"] if strict else ["--ephemeral"]
         if tls:
-            command += ["--tls-cert", str(directory / "cert.pem"), "--tls-key", str(directory / "key.pem")]
+            command += [f"--tls-cert={directory / 'cert.pem'}", f"--tls-key={directory / 'key.pem'}"]
         self.start(command, variables={"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})  # as `make serve`
         self._trusted = (directory / "cert.pem").read_bytes() if tls else None
         for plan in plans:
@@ -126,10 +129,11 @@ class Quotad(Served):
     def verify(self) -> None:
         """Look at all decisions that were made, timed or not. Raises WorkloadError unless nearly all were allowed."""
         counts = {True: 0.0, False: 0.0}
-        for verdict, count in re.findall(r'^quotad_decisions_total\{[^}]*verdict="(\w+)"[^}]*\} (\S+)', self.scrape(), re.M):
+        for verdict, count in DECISIONS.findall(self.scrape()):
             counts[verdict == "ALLOWED"] += float(count)
-        if counts[True] < ALLOWED_SHARE_MIN * max(1.0, counts[True] + counts[False]):
-            raise WorkloadError(f"{self.name}: {counts[False]:.0f} of {sum(counts.values()):.0f} decisions were refused")
+        all_ = sum(counts.values())
+        if not all_ or counts[True] < ALLOWED_SHARE_MIN * all_:
+            raise WorkloadError(f"{self.name}: {counts[False]:.0f} of {all_:.0f} decisions were refused")
 
     def _fill(self, plan: str) -> None:
         self.import_accounts(f"{plan}.account.", ACCOUNTS, plan)
@@ -146,7 +150,8 @@ class Quotad(Served):
                 raise WorkloadError(f"{self.name}: a charge that fills the logs was not allowed")
 
     def _channel(self) -> grpc.Channel:
-        address, options = f"localhost:{self.port}", (("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1))
+        address = f"localhost:{self.port}"
+        options = (("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1))
         if self._trusted is None:
             return grpc.insecure_channel(address, options)
         return grpc.secure_channel(address, grpc.ssl_channel_credentials(self._trusted), options)
