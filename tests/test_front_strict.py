@@ -6,7 +6,6 @@ The disk is held up by a lock on the store's file, as another program could hold
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import subprocess
 import threading
@@ -50,13 +49,9 @@ def send(peer: Peer, body: bytes, method: str = "Admit", *headers: tuple[str, st
     return stream
 
 
-def metric(running: Running, name: str) -> int:
-    return int(float(re.search(rf"^{name} (\S+)$", running.get("/metrics")[1], re.MULTILINE)[1]))
-
-
 def wait_for(running: Running, name: str, value: int) -> None:
     until = time.monotonic() + 5
-    while (found := metric(running, name)) != value:
+    while (found := running.metric(name)) != value:
         assert time.monotonic() < until, found
         time.sleep(0.01)
 
@@ -81,7 +76,7 @@ def test_a_waiting_answer_holds_up_nobody(serve: Serve, tmp_path: Path) -> None:
                     ).status
                 )
                 assert 3 == asker.ask(framed(b"")).status
-            assert 1 == metric(running, WAITING)
+            assert 1 == running.metric(WAITING)
             assert not peer.replies[waiting].headers
         assert 0 == peer.reply(waiting).status
 
@@ -94,14 +89,14 @@ def test_a_thousand_wait_for_one_commit(serve: Serve, tmp_path: Path) -> None:
     commits = "quotad_store_commit_seconds_count"
     with Peer(running.addresses.data) as peer:
         with held_up(tmp_path):
-            before = metric(running, commits)
+            before = running.metric(commits)
             streams = [send(peer, ask()) for _ in range(1000)]
             wait_for(running, WAITING, 1000)
         assert {0} == {peer.reply(stream).status for stream in streams}
 
-    assert metric(running, commits) - before <= 3
+    assert running.metric(commits) - before <= 3
     assert 1000 == used(running)
-    assert 0 == metric(running, WAITING)
+    assert 0 == running.metric(WAITING)
 
 
 def test_more_may_not_wait(serve: Serve, tmp_path: Path) -> None:
