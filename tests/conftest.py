@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -66,6 +68,19 @@ class Running:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+    def metric(self, name: str) -> int:
+        """Return a metric that has no labels."""
+        found = re.search(rf"^{name} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
+        assert found, name
+        return int(float(found[1]))
+
+    def wait_for(self, name: str, value: int) -> None:
+        """Return once a metric is the value."""
+        until = time.monotonic() + 10
+        while (found := self.metric(name)) != value:
+            assert time.monotonic() < until, f"{name} is {found}"
+            time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)

@@ -6,18 +6,16 @@ The disk is held up by a lock on the store's file, as another program could hold
 from __future__ import annotations
 
 import os
-import re
-import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from abused import Abused
 from conftest import Running
+from held_up import held_up
 from http2_peer import GRPC_HEADERS, Peer, framed
 
 from quota.client import admit_request
@@ -28,18 +26,6 @@ SERVICE = "/quota.v1.QuotaService/"
 WAITING = "quotad_front_answers_waiting"
 
 
-@contextmanager
-def held_up(directory: Path) -> Iterator[None]:
-    """Nothing is committed to the store meanwhile."""
-    database = sqlite3.connect(directory / "quotad.db", isolation_level=None)
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        database.execute("ROLLBACK")
-        database.close()
-
-
 def ask(request_id: str = "", account: str = "demo-max") -> bytes:
     return framed(admit_request(account, model="glm-4.7", tool="cline", request_id=request_id).SerializeToString())
 
@@ -48,17 +34,6 @@ def send(peer: Peer, body: bytes, method: str = "Admit", *headers: tuple[str, st
     stream = peer.begin(SERVICE + method, (*GRPC_HEADERS, *headers))
     peer.say(stream, body)
     return stream
-
-
-def metric(running: Running, name: str) -> int:
-    return int(float(re.search(rf"^{name} (\S+)$", running.get("/metrics")[1], re.MULTILINE)[1]))
-
-
-def wait_for(running: Running, name: str, value: int) -> None:
-    until = time.monotonic() + 5
-    while (found := metric(running, name)) != value:
-        assert time.monotonic() < until, found
-        time.sleep(0.01)
 
 
 def used(running: Running, account: str = "demo-max") -> int:
@@ -81,7 +56,7 @@ def test_a_waiting_answer_holds_up_nobody(serve: Serve, tmp_path: Path) -> None:
                     ).status
                 )
                 assert 3 == asker.ask(framed(b"")).status
-            assert 1 == metric(running, WAITING)
+            assert 1 == running.metric(WAITING)
             assert not peer.replies[waiting].headers
         assert 0 == peer.reply(waiting).status
 
@@ -94,14 +69,14 @@ def test_a_thousand_wait_for_one_commit(serve: Serve, tmp_path: Path) -> None:
     commits = "quotad_store_commit_seconds_count"
     with Peer(running.addresses.data) as peer:
         with held_up(tmp_path):
-            before = metric(running, commits)
+            before = running.metric(commits)
             streams = [send(peer, ask()) for _ in range(1000)]
-            wait_for(running, WAITING, 1000)
+            running.wait_for(WAITING, 1000)
         assert {0} == {peer.reply(stream).status for stream in streams}
 
-    assert metric(running, commits) - before <= 3
+    assert running.metric(commits) - before <= 3
     assert 1000 == used(running)
-    assert 0 == metric(running, WAITING)
+    assert 0 == running.metric(WAITING)
 
 
 def test_more_may_not_wait(serve: Serve, tmp_path: Path) -> None:
@@ -130,10 +105,10 @@ def test_given_up_while_waiting(serve: Serve, tmp_path: Path) -> None:
             peer.flush()
             with Peer(running.addresses.data) as leaving:
                 send(leaving, ask("c"))
-                wait_for(running, WAITING, 3)
-            wait_for(running, "quotad_front_calls_reset_total", 2)
+                running.wait_for(WAITING, 3)
+            running.wait_for("quotad_front_calls_reset_total", 2)
         assert 0 == peer.reply(kept).status
-        wait_for(running, WAITING, 0)
+        running.wait_for(WAITING, 0)
         assert not peer.replies[given_up].headers
         assert [0, 0] == [peer.ask(ask(request_id)).status for request_id in ("b", "c")]
 
@@ -194,7 +169,7 @@ def test_the_end_waits_for_the_disk(serve: Serve, tmp_path: Path) -> None:
     with Peer(running.addresses.data) as peer:
         with held_up(tmp_path):
             waiting = send(peer, ask())
-            wait_for(running, WAITING, 1)
+            running.wait_for(WAITING, 1)
             stopping = threading.Thread(target=running.server.stop)
             stopping.start()
             assert peer.read_until(lambda: len(peer.goaways) == 2)

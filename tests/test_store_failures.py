@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import grpc
@@ -36,9 +37,9 @@ class Served:
             preexec_fn=before,
         )  # fmt: skip
         line = self.process.stdout.readline()
-        found = re.search(r"data (\S+)", line)
+        found = re.search(r"data (\S+) control (\S+)", line)
         assert found, line + self.process.stderr.read()
-        self.address = found[1]
+        self.address, self.control = found[1], found[2]
         self.health: list[int] = []
         self._watching = threading.Thread(target=self._watch)
         self._watching.start()
@@ -64,7 +65,7 @@ class Served:
         return self.process.returncode, err.splitlines()[-1]
 
     def _watch(self) -> None:
-        with grpc.insecure_channel(self.address) as channel:
+        with grpc.insecure_channel(self.control) as channel:
             try:
                 for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()):
                     self.health.append(answer.status)
@@ -110,7 +111,9 @@ def test_a_full_disk(served: Callable[..., Served], tmp_path: Path) -> None:
 
     assert grpc.StatusCode.UNAVAILABLE == error.code()
     assert "the store has failed and takes nothing any more" in error.details()
-    assert [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING] == server.health
+    assert [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING] == [
+        status for status, _ in groupby(server.health)
+    ]
     assert 1 == status
     assert last.startswith("quotad: the store has failed and takes nothing any more: ")
     assert acknowledged > 0
@@ -134,7 +137,9 @@ def test_a_failing_fsync(served: Callable[..., Served], tmp_path: Path) -> None:
 
     assert (0, grpc.StatusCode.UNAVAILABLE) == (acknowledged, error.code())
     assert (1, "quotad: the store has failed and takes nothing any more: disk I/O error") == (status, last)
-    assert [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING] == server.health
+    assert [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING] == [
+        status for status, _ in groupby(server.health)
+    ]
     assert before == (file.read_bytes(), file.with_name("quotad.db-wal").stat().st_ino)
     trigger.unlink()
     assert 10 <= drawn(directory) <= 11

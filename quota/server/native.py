@@ -103,10 +103,10 @@ class NativeFront:
 
     def stop(self) -> None:
         """Take no more, let those be answered that are on their way, and close. Takes `grace_ms` at most, and a little."""
-        for loop in self.loops:
-            loop.warn()
         for taken in self._sockets:
             taken.shutdown(socket.SHUT_RDWR)  # closed when no loop knows their numbers any more
+        for loop in self.loops:
+            loop.warn()
         if self._threads:
             self._threads[0].join(min(WARN_SECONDS, self._settings.grace_ms / 1000))
         for loop in self.loops:
