@@ -30,6 +30,9 @@ from quota.store.wal import check_log
 from quota.store.writer import Changes, Writer
 
 CACHE_KIB: Final = 16_384  # the inner pages of a snapshot of millions, so that a fold reads few
+LOG_PAGES: Final = (
+    4_000  # of the write-ahead log before they are copied to their places: one written often is copied once
+)
 LOG_BYTES_MAX: Final = 67_108_864  # what is left of the write-ahead log after a long backup let it grow
 READ_BYTES: Final = 4_194_304
 STRICT: Final = Durability()
@@ -237,7 +240,7 @@ def connect(file: Path) -> sqlite3.Connection:
         database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
         for pragma in (
             "journal_mode = WAL", "synchronous = FULL", f"cache_size = -{CACHE_KIB}",
-            f"journal_size_limit = {LOG_BYTES_MAX}",
+            f"journal_size_limit = {LOG_BYTES_MAX}", f"wal_autocheckpoint = {LOG_PAGES}",
         ):  # fmt: skip
             database.execute(f"PRAGMA {pragma}")
         return database
