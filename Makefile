@@ -7,7 +7,7 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint bench bench-full bench-front bench-compare campaign crash proto sanitize clean
+.PHONY: help setup serve test test-front lint bench bench-full bench-front bench-compare campaign crash proto sanitize clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,6 +40,19 @@ serve: $(BUILT) ## Run the server with demo accounts
 
 test: $(BUILT) $(PROTO_VENV)/.built lint ## Run all tests
 	$(PYTHON) -m pytest
+
+FRONT := .front
+
+$(FRONT)/.built: .ci/front-packages $(wildcard tests/front/node/*.json tests/front/go/*)
+	.ci/front-packages
+	mkdir -p $(FRONT)/node
+	cp tests/front/node/*.json $(FRONT)/node
+	npm --prefix $(FRONT)/node ci --silent --no-fund --no-audit
+	cd tests/front/go && go build -o $(abspath $(FRONT))/go-client .
+	@touch $@
+
+test-front: $(BUILT) $(FRONT)/.built ## Ask the native front with clients of other languages
+	FRONT=$(abspath $(FRONT)) $(PYTHON) -m pytest tests/front/clients.py
 
 lint: $(BUILT) ## Check style and types
 	$(VENV)/bin/ruff format --check quota tests benchmarks docs
@@ -96,4 +109,4 @@ proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
 	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. proto/quota/v1/quota.proto proto/quota/v1/admin.proto
 
 clean: ## Remove what was built
-	rm -rf $(VENV) $(PROTO_VENV) build core/_core.c quota/_core*.so *.egg-info
+	rm -rf $(VENV) $(PROTO_VENV) $(FRONT) build core/_core.c quota/_core*.so *.egg-info
