@@ -45,7 +45,7 @@ def draw_calls(axes: Axes, results: dict[str, Any]) -> None:
     axes.set_yticks(range(len(names)), labels)
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="calls per second, server on one core")
-    axes.set_xlim(right=axes.get_xlim()[1] * 4)
+    axes.set_xlim(1_000, axes.get_xlim()[1] * 4)
     axes.set_title("Unary calls; connections x streams", fontsize=10)
 
 
