@@ -24,7 +24,7 @@ from typing import Any
 import front_page
 import machine
 import rivals
-from asked import BATCHES, PLANS, Ask, asks
+from asked import BATCHES, POPULATIONS, Ask, asks
 from generator import CORES, Generator, compile_into, make_certificate
 from served import Quotad, Served
 from workload import ALLOWED_SHARE_MIN, WorkloadError
@@ -101,8 +101,8 @@ def start(name: str, directory: Path) -> Served:
         return rivals.start(name, directory)
     if server == "floor":
         return start_floor(name, directory)
-    plans = ("five",) if kind else PLANS
-    return Quotad(name, directory, front=server, strict=kind == "strict", tls=kind == "TLS", plans=plans)
+    populations = ("five",) if kind else tuple(POPULATIONS)
+    return Quotad(name, directory, front=server, strict=kind == "strict", tls=kind == "TLS", populations=populations)
 
 
 def start_floor(name: str, directory: Path) -> Served:

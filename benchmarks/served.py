@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from asked import ACCOUNTS, account_id
+from asked import ACCOUNTS, POPULATIONS, account_id
 from generator import SERVER_CORE
 from workload import ALLOWED_SHARE_MIN, CATALOG, WorkloadError
 
@@ -62,7 +62,8 @@ class Served:
         """Start a process and return once it listens. Raises WorkloadError if it does not."""
         environment = {**os.environ, **(variables or {})}
         with self._log.open("ab") as log:
-            pinned = ["taskset", "-c", str(SERVER_CORE), *command]
+            # Killed with us, however we end: one that stands still would stay for ever.
+            pinned = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(SERVER_CORE), *command]
             self._processes.append(subprocess.Popen(pinned, stdout=log, stderr=log, env=environment))
         end_s = time.monotonic() + START_S_MAX
         while time.monotonic() < end_s and self._processes[-1].poll() is None:
@@ -100,7 +101,7 @@ class Quotad(Served):
     """A server of ours with full logs: accounts on the plans of catalog.yaml, each charged often enough."""
 
     def __init__(
-        self, name: str, directory: Path, *, front: str, strict: bool, tls: bool, plans: Sequence[str]
+        self, name: str, directory: Path, *, front: str, strict: bool, tls: bool, populations: Sequence[str]
     ) -> None:
         super().__init__(name, directory, tls=tls)
         self._admin_port, self._http_port = free_port(), free_port()
@@ -112,8 +113,8 @@ class Quotad(Served):
             command += [f"--tls-cert={directory / 'cert.pem'}", f"--tls-key={directory / 'key.pem'}"]
         self.start(command, variables={"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})  # as `make serve`
         self._trusted = (directory / "cert.pem").read_bytes() if tls else None
-        for plan in plans:
-            self._fill(plan)
+        for population in populations:
+            self._fill(population)
 
     def import_accounts(self, prefix: str, count: int, plan: str) -> None:
         accounts = (admin_pb2.Account(id=f"{prefix}{i:05d}", catalog="bench", plan=plan) for i in range(count))
@@ -135,9 +136,9 @@ class Quotad(Served):
         if not all_ or counts[True] < ALLOWED_SHARE_MIN * all_:
             raise WorkloadError(f"{self.name}: {counts[False]:.0f} of {all_:.0f} decisions were refused")
 
-    def _fill(self, plan: str) -> None:
-        self.import_accounts(f"{plan}.account.", ACCOUNTS, plan)
-        requests = [admit_request(account_id(plan, i), model="large", tool="bench") for i in range(ACCOUNTS)]
+    def _fill(self, population: str) -> None:
+        self.import_accounts(f"{population}.account.", ACCOUNTS, POPULATIONS[population])
+        requests = [admit_request(account_id(population, i), model="large", tool="bench") for i in range(ACCOUNTS)]
         groups = [requests[i : i + FILL_BATCH] for i in range(0, ACCOUNTS, FILL_BATCH)]
         messages = [quota_pb2.AdmitBatchRequest(requests=group).SerializeToString() for group in groups]
         with self._channel() as channel:
