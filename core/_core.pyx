@@ -9,9 +9,8 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport UINT16_MAX, UINT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset, strchr
+from libc.string cimport memcmp, memcpy, memset
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.stdio cimport snprintf
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from posix.unistd cimport close, read
@@ -77,6 +76,11 @@ from side cimport (
     side_prefetch, side_prefetch_queues, side_reserve, side_reserve_prompt, side_t,
 )
 from siphash cimport siphash
+from sockets cimport (
+    EPOLLERR, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, IPPROTO_TCP,
+    MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, TCP_NODELAY, accept4, epoll_create1, epoll_ctl, epoll_event, epoll_wait, peer_text, recv,
+    send, setsockopt, sockaddr, sockaddr_storage, socklen_t,
+)
 from standing cimport standing_free, standing_t, standing_take
 from table cimport (
     CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init,
@@ -134,4 +138,5 @@ include "gate.pyx"
 include "watermark.pyx"
 include "service.pyx"
 include "front.pyx"
+include "connections.pyx"
 include "loop.pyx"
