@@ -108,20 +108,22 @@ def test_a_missing_file_is_noticed(tmp_path: Path, gone: int) -> None:
         Journal.open(tmp_path, KEY, 0)
 
 
-def test_a_file_is_used_again_and_its_old_rows_are_not_taken_for_new(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", range(1, 9))
+def test_a_file_is_used_again_and_its_old_rows_are_not_taken_for_new(tmp_path: Path, last: int) -> None:
+    """wherever in a file the last row is that was folded, at its end too."""
+    packed = {number: b"%d" % number * 5000 for number in range(1, 12)}
     journal = Journal.open(tmp_path, KEY, 0)
     for number in range(1, 9):
-        journal.append([b"%d" % number * 5000], number)
-    for row in journal.rows(0):
-        if row.seq == 6:
-            break
-    journal.drop(row)
-    assert (tmp_path / SPARE).exists()
-    assert [b"7" * 5000, b"8" * 5000] == [row.packed for row in journal.rows(6)]
-    journal.append([b"9" * 5000], 9)
-    journal.close()
+        journal.append([packed[number]], number)
+    journal.drop(next(row for row in journal.rows(0) if row.seq == last))
+    assert [packed[number] for number in range(last + 1, 9)] == [row.packed for row in journal.rows(last)]
+    assert (last >= 2) == (tmp_path / SPARE).exists()
+    for number in range(9, 12):
+        journal.append([packed[number]], number)
     assert not (tmp_path / SPARE).exists()
-    assert [b"7" * 5000, b"8" * 5000, b"9" * 5000] == found(tmp_path, 6)
+    assert [packed[number] for number in range(last + 1, 12)] == [row.packed for row in journal.rows(last)]
+    journal.close()
+    assert [packed[number] for number in range(last + 1, 12)] == found(tmp_path, last)
 
 
 def test_a_crash_between_folding_and_letting_go_costs_nothing(tmp_path: Path) -> None:

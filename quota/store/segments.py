@@ -146,7 +146,8 @@ class Journal:
         self._read_at = row.end
         while len(self._segments) > 1 and self._segments[1][0] <= row.seq + 1:
             first, fd = self._segments.popleft()
-            self._read_at = 0
+            if self._segments[0][0] > row.seq:
+                self._read_at = 0
             name = self._directory / NAME.format(first)
             if self._spare < 0:
                 name.rename(self._directory / SPARE)
