@@ -7,7 +7,7 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-front lint bench bench-full bench-front bench-compare campaign crash proto sanitize clean
+.PHONY: help setup serve test test-front lint bench bench-full bench-front bench-compare campaign crash proto sanitize fuzz soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -103,6 +103,12 @@ crash: $(BUILT) ## Kill a loaded server 300 times and look for what it had ackno
 
 sanitize: $(BUILT) ## Run the core's tests under the address and undefined-behaviour sanitizers
 	.ci/sanitize
+
+fuzz: $(BUILT) ## Feed the native front damaged conversations under the sanitizers (10 minutes)
+	.ci/sanitize tests/front_fuzz.py --seconds 600
+
+soak: $(BUILT) ## Look whether memory stays flat over ten million calls among misbehaving peers (2 minutes)
+	PYTHONPATH=benchmarks:tests $(PYTHON) tests/front_soak.py
 
 proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
 	PATH=$(PROTO_VENV)/bin:$$PATH $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
