@@ -118,7 +118,7 @@ sanitize: $(BUILT) ## Run the core's tests under the address and undefined-behav
 fuzz: $(BUILT) ## Feed the native front damaged conversations under the sanitizers (10 minutes)
 	.ci/sanitize tests/front_fuzz.py --seconds 600
 
-soak: $(BUILT) ## Look whether memory stays flat over ten million calls among misbehaving peers (2 minutes)
+soak: $(BUILT) ## Look whether memory stays flat over ten million calls among misbehaving peers (1 minute)
 	PYTHONPATH=benchmarks:tests $(PYTHON) tests/front_soak.py
 
 proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/

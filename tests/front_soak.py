@@ -53,7 +53,7 @@ def soak(directory: Path, calls: int, *, strict: bool) -> tuple[int, int, int]:
     """Resident bytes before and after so many calls, and how many visits there were beside them."""
     compile_into(directory)
     generator, ask, done = Generator(directory), asks()["five"], 0
-    served = Quotad("soak", directory, front="native", strict=strict, tls=False, plans=["five"])
+    served = Quotad("soak", directory, front="native", strict=strict, tls=False, populations=["five"])
     try:
         churn = Churn(served.port)
         churn.start()
