@@ -104,9 +104,8 @@ crash: $(BUILT) ## Kill a loaded server 300 times and look for what it had ackno
 sanitize: $(BUILT) ## Run the core's tests under the address and undefined-behaviour sanitizers
 	.ci/sanitize
 
-proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
-	PATH=$(PROTO_VENV)/bin:$$PATH $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
-	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. proto/quota/v1/quota.proto proto/quota/v1/admin.proto
+proto: $(PROTO_VENV)/.built ## Generate quota/v1 and quota/envoy from proto/
+	PROTO_PYTHON=$(abspath $(PROTO_VENV))/bin/python .ci/proto .
 
 clean: ## Remove what was built
 	rm -rf $(VENV) $(PROTO_VENV) $(FRONT) build core/_core.c quota/_core*.so *.egg-info
