@@ -121,9 +121,8 @@ fuzz: $(BUILT) ## Feed the native front damaged conversations under the sanitize
 soak: $(BUILT) ## Look whether memory stays flat over ten million calls among misbehaving peers (1 minute)
 	PYTHONPATH=benchmarks:tests $(PYTHON) tests/front_soak.py
 
-proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
-	PATH=$(PROTO_VENV)/bin:$$PATH $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
-	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. proto/quota/v1/quota.proto proto/quota/v1/admin.proto
+proto: $(PROTO_VENV)/.built ## Generate quota/v1 and quota/envoy from proto/
+	PROTO_PYTHON=$(abspath $(PROTO_VENV))/bin/python .ci/proto .
 
 clean: ## Remove what was built
 	rm -rf $(VENV) $(PROTO_VENV) $(FRONT) $(GATEWAYS) build core/_core.c quota/_core*.so *.egg-info

@@ -30,7 +30,7 @@ from asked cimport (
     CANCEL, HOLD_MAX_MS, TEXT_BYTES_MAX, UNITS_MAX, asked_admit, asked_complete, asked_item, asked_renew, asked_settle, asked_t, asked_usage,
     batch_fits, request_complete,
 )
-from answered cimport answer_write, renewed_write, settled_write, standing_write, words_t
+from answered cimport answer_refused, answer_wait_us, answer_write, renewed_write, settled_write, standing_write, words_t
 from atomic cimport atomic_read, atomic_write
 from blob cimport (
     ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, BLOB_SCHEMA_MIN, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span,
@@ -41,11 +41,14 @@ from call cimport INTERNAL, RESOURCE_EXHAUSTED
 from charge cimport terms_t
 from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
 from decide cimport decide
+from descriptors cimport descriptors_read, descriptors_t
+from domain cimport DESCRIPTORS_MAX, STYLES, domain_t, domains_t, key_t, prefix_t
 from fingerprint cimport request_id_hash, settlement_fingerprint
 from front cimport (
     BUCKETS, HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, PREFIX_BYTES, SERVED, STATUSES, TOKENS_MAX, asking_t, call_t, figures_t,
     front_t, limits_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
 )
+from limited cimport ITEMS_MAX, ITEM_BYTES_MAX, limited_t, limited_write
 from line cimport line_lay, line_t, line_time
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
@@ -136,6 +139,7 @@ include "ledger.pyx"
 include "line.pyx"
 include "gate.pyx"
 include "watermark.pyx"
+include "domain.pyx"
 include "service.pyx"
 include "front.pyx"
 include "connections.pyx"

@@ -38,8 +38,8 @@ cdef enum:
 
 cdef enum method_kind_t:            # those below HEALTH are Service.serve's
     GATHERED = 0                    # Admit: decided together with what came in the same read
-    HEALTH = 6
-    PYTHON = 7                      # and all from here on
+    HEALTH = 7
+    PYTHON = 8                      # and all from here on
 
 cdef enum served_t:
     HANDED = 0

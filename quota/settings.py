@@ -262,6 +262,12 @@ class Settings:
         "YAML file with the bearer tokens that callers of both gRPC ports show: a list of {name, token, role}, role read or "
         "write; read again when it changes; none: nobody needs one",
     )
+    envoy_domains: str = _setting(
+        "",
+        _file(),
+        "YAML file that says what the descriptors of Envoy's rate limit protocol mean, by domain; none: one domain `quotad`, "
+        "whose entries are called as the fields of AdmitRequest; docs/envoy.md",
+    )
     tls_cert: str = _setting(
         "", _file(), "certificate, PEM, that the data port shows, and those that signed it; none: no TLS there"
     )

@@ -23,7 +23,7 @@ class GrpcioFront:
     def __init__(
         self,
         settings: Settings,
-        handler: grpc.GenericRpcHandler,
+        handlers: Sequence[grpc.GenericRpcHandler],
         *,
         reflected: Sequence[str] = (),
         tokens: Tokens | None = None,
@@ -34,7 +34,7 @@ class GrpcioFront:
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc"),
-            handlers=[handler],
+            handlers=handlers,
             interceptors=[Access(tokens, tls.client_names if tls else frozenset())],
             options=(
                 # Without this a second server on a taken port would share its calls instead of failing.

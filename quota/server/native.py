@@ -18,9 +18,11 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from quota import _core
 from quota._core import SERVED_METHODS, Front, Handed, Loop, Service
 from quota.engine import Engine
 from quota.server.channel import Channels
+from quota.server.domains import Domains
 from quota.server.ports import address_text, listening
 from quota.server.rpc import Answering, Call
 from quota.server.status import STATUS, details, status_number
@@ -29,9 +31,10 @@ from quota.server.tokens import Tokens, least_role
 from quota.settings import Settings
 from quota.store import Store
 
+SERVED: Final = ("/quota.v1.QuotaService/", "/envoy.service.ratelimit.v3.RateLimitService/")
 HEALTH_PATH: Final = "/grpc.health.v1.Health/Check"
-HEALTH: Final = 6  # kinds of methods beside the core's own, as core/front.pxd numbers them
-PYTHON: Final = 7
+HEALTH: Final = 7  # kinds of methods beside the core's own, as core/front.pxd numbers them
+PYTHON: Final = 8
 WARN_SECONDS: Final = 0.2  # from the first step of leaving to the second: a round trip, and some
 UNKNOWN: Final = 2  # statuses of gRPC's that no error of ours has
 NOT_FOUND: Final = 5
@@ -57,13 +60,17 @@ class NativeFront:
         store: Store | None,
         tokens: Tokens | None = None,
         tls: TlsFiles | None = None,
+        domains: Domains | None = None,
     ) -> None:
         self._settings = settings
         self._answerings = answerings
+        service = Service(engine.ledger, settings.batch_items_max)
+        if domains is not None:
+            domains.tell(lambda told: service.set_domains(_core.Domains(told)))
         self._front = Front(
             [*map(_method, answerings), (HEALTH_PATH, HEALTH, 0)],
             settings,
-            service=Service(engine.ledger, settings.batch_items_max),
+            service=service,
             watermark=store.watermark if store else None,
         )
         self.loops = [Loop(self._front, engine.clock, settings) for _ in range(settings.front_threads)]
@@ -181,7 +188,7 @@ class NativeFront:
 def _method(path: str) -> tuple[str, int, int]:
     """The method as the core numbers it: path, kind, least role."""
     name = path.rpartition("/")[2]
-    kind = SERVED_METHODS.index(name) if path.startswith("/quota.v1.QuotaService/") else PYTHON
+    kind = SERVED_METHODS.index(name) if path.startswith(SERVED) else PYTHON
     return path, kind, least_role(path)
 
 

@@ -17,14 +17,17 @@ from grpc_reflection.v1alpha import reflection
 from quota.catalog import SHIPPED, load
 from quota.clock import Clock
 from quota.engine import Engine
+from quota.envoy import rls_pb2
 from quota.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from quota.server.admin_service import AdminService
+from quota.server.domains import Domains
 from quota.server.grpcio_front import GrpcioFront
 from quota.server.http import HttpServer
 from quota.server.metrics import RpcTimer, build_registry, commit_observer
 from quota.server.native import NativeFront
 from quota.server.ports import address_text, cannot_listen
 from quota.server.quota_service import QuotaService
+from quota.server.rate_limit_service import RateLimitService
 from quota.server.rpc import answerings, service_handler
 from quota.server.state import keep_catalogs, open_store
 from quota.server.tls import tls_files
@@ -33,9 +36,12 @@ from quota.settings import Settings
 from quota.store import Store, StoreFailed
 from quota.types import Bounds
 from quota.v1 import admin_pb2, quota_pb2
+from quota.yaml_file import YamlFileError
 
 QUOTA_SERVICE: Final = quota_pb2.DESCRIPTOR.services_by_name["QuotaService"]
+RATE_LIMIT_SERVICE: Final = rls_pb2.DESCRIPTOR.services_by_name["RateLimitService"]
 ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+SERVICES: Final = (QUOTA_SERVICE.full_name, RATE_LIMIT_SERVICE.full_name, ADMIN_SERVICE.full_name)
 DEMO_CATALOG: Final = "glm-2026"
 DEMO_PLANS: Final = ("lite", "pro", "max")
 
@@ -66,6 +72,7 @@ class Server:
         self._on_failure = on_failure
         self._clock = clock or Clock()
         self._tokens = Tokens(Path(settings.tokens)) if settings.tokens else None
+        self.domains = _domains(settings)
         data_tls, control_tls = tls_files(settings), tls_files(settings, "admin_")
         files = _catalog_files(settings.catalogs)
         shipped = tuple(name for name in SHIPPED if name not in files)
@@ -82,24 +89,27 @@ class Server:
             page_accounts_max=settings.page_accounts_max,
             store=self._store,
         )
-        methods = quota_service.methods()
+        rate_limit_service = RateLimitService(self.engine, store=self._store)
+        self.domains.tell(rate_limit_service.set_domains)
+        services = {QUOTA_SERVICE: quota_service.methods(), RATE_LIMIT_SERVICE: rate_limit_service.methods()}
         self._data: NativeFront | GrpcioFront
         if settings.front == "native":
             self._data = NativeFront(
                 settings,
                 self.engine,
-                answerings(QUOTA_SERVICE, methods),
+                {path: it for service in services.items() for path, it in answerings(*service).items()},
                 store=self._store,
                 tokens=self._tokens,
                 tls=data_tls,
+                domains=self.domains,
             )
             timer.observe_native(self._data)
         else:
-            handler = service_handler(QUOTA_SERVICE, methods, timer)
-            self._data = GrpcioFront(settings, handler, tokens=self._tokens, tls=data_tls)
+            handlers = [service_handler(*service, timer) for service in services.items()]
+            self._data = GrpcioFront(settings, handlers, tokens=self._tokens, tls=data_tls)
         names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         control = service_handler(ADMIN_SERVICE, admin_service.methods(), timer)
-        self._control = GrpcioFront(settings, control, reflected=names, tokens=self._tokens, tls=control_tls)
+        self._control = GrpcioFront(settings, [control], reflected=names, tokens=self._tokens, tls=control_tls)
         self._set_health(serving=False)
         self._http: HttpServer | None = None
         if self._store is not None:
@@ -189,7 +199,7 @@ class Server:
 
     def _set_health(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        statuses = dict.fromkeys(("", QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name), int(status))
+        statuses = dict.fromkeys(("", *SERVICES), int(status))
         self._data.set_health(statuses)
         self._control.set_health(statuses)
 
@@ -232,6 +242,13 @@ def _catalog_files(paths: Iterable[str]) -> dict[str, Path]:
             for warning in catalog.warnings:
                 logger.warning("%s", warning)
     return files
+
+
+def _domains(settings: Settings) -> Domains:
+    try:
+        return Domains(Path(settings.envoy_domains) if settings.envoy_domains else None)
+    except YamlFileError as error:
+        raise FailedPrecondition(f"setting envoy_domains: {error}") from error
 
 
 def _build_engine(settings: Settings, sources: Iterable[str | Path], clock: Clock, names: Iterable[str]) -> Engine:
