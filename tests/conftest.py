@@ -65,12 +65,7 @@ class Running:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a GET on the HTTP port."""
-        try:
-            with urllib.request.urlopen(f"http://{self.addresses.http}{path}", timeout=5) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        return get(self.addresses.http, path)
 
     def metric(self, name: str) -> int:
         """Return a metric that has no labels."""
@@ -104,6 +99,16 @@ class Running:
         while (found := self.metric(name)) != value:
             assert time.monotonic() < until, f"{name} is {found}"
             time.sleep(0.01)
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    """Return status and body of a GET."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 @pytest.fixture(autouse=True)

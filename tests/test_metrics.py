@@ -1,4 +1,4 @@
-"""The HTTP port: metrics, health and readiness."""
+"""The HTTP port, and the metrics on it."""
 
 from __future__ import annotations
 
@@ -110,13 +110,6 @@ def test_metrics_follow_the_conventions(running: Running) -> None:
         assert family.type in {"counter", "gauge", "histogram"}
         assert not re.search(r"_(counter|gauge|histogram|total|ms|millis)$", family.name)
         assert not re.search(r"[A-Z]", family.name)
-
-
-def test_health_and_readiness(running: Running) -> None:
-    """alive and ready while serving; nothing else is there."""
-    assert (200, "ok\n") == running.get("/healthz")
-    assert (200, "ready\n") == running.get("/readyz?verbose")
-    assert 404 == running.get("/")[0]
 
 
 def test_openmetrics_on_request(running: Running) -> None:

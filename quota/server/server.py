@@ -43,6 +43,7 @@ from quota.version import VERSION
 
 QUOTA_SERVICE: Final = quota_pb2.DESCRIPTOR.services_by_name["QuotaService"]
 ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+SERVICES: Final = (QUOTA_SERVICE, ADMIN_SERVICE)
 DEMO_CATALOG: Final = "glm-2026"
 DEMO_PLANS: Final = ("lite", "pro", "max")
 DRAINING: Final = "draining"
@@ -115,7 +116,7 @@ class Server:
         else:
             handler = service_handler(QUOTA_SERVICE, methods, timer)
             self._data = GrpcioFront(settings, handler, tokens=tokens, tls=data_tls)
-        names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*(it.full_name for it in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
         control = service_handler(ADMIN_SERVICE, self._admin_service.methods(), timer)
         self._control = GrpcioFront(settings, control, reflected=names, tokens=tokens, tls=control_tls)
         self._set_health(serving=False)
@@ -246,7 +247,7 @@ class Server:
 
     def _set_health(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        statuses = dict.fromkeys(("", QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name), int(status))
+        statuses = dict.fromkeys(("", *(it.full_name for it in SERVICES)), int(status))
         self._data.set_health(statuses)
         self._control.set_health(statuses)
 
