@@ -37,14 +37,18 @@ cdef class Loop(Connections):
     cdef int64_t _sweep_at
 
     def __cinit__(self, Front front not None, clock, settings):
+        self.take_patience(settings)
+
+    # ---- From other threads ----
+
+    def take_patience(self, settings):
+        """Bear with peers as long as a quota.settings.Settings says, from now on; each length is read by itself."""
         self._patience.handshake = settings.handshake_ms_max * MS
         self._patience.idle = settings.idle_ms_max * MS
         self._patience.stalled = settings.stalled_ms_max * MS
         self._patience.silent = settings.keepalive_ms * MS
         self._patience.ping = settings.keepalive_timeout_ms * MS
         self._patience.grace = settings.grace_ms * MS
-
-    # ---- From other threads ----
 
     def listen(self, int descriptor):
         """Accept from a listening, non-blocking socket that the caller keeps open. Before `run`."""

@@ -157,7 +157,7 @@ def test_sigterm_under_load(serve: Serve, tmp_path: Path, durability: str) -> No
         assert 0 == first.process.wait(10)
         time.sleep(0.2)
         allowed, here = callers.end(), used(second.data)
-        assert not [line for line in first.process.stderr if " INFO " not in line]
+        assert not [line for line in first.process.stderr if " level=info " not in line]
     restarted = serve(data=str(tmp_path / "a"), accept_clock=True)
 
     there = used(restarted.addresses.data)

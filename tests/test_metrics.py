@@ -1,4 +1,4 @@
-"""The HTTP port: metrics, health and readiness."""
+"""The HTTP port, and the metrics on it."""
 
 from __future__ import annotations
 
@@ -110,16 +110,6 @@ def test_metrics_follow_the_conventions(running: Running) -> None:
         assert family.type in {"counter", "gauge", "histogram"}
         assert not re.search(r"_(counter|gauge|histogram|total|ms|millis)$", family.name)
         assert not re.search(r"[A-Z]", family.name)
-
-
-def test_health_and_readiness(running: Running) -> None:
-    """alive and ready while serving; not ready any more once it stops; nothing else is there."""
-    assert (200, "ok\n") == running.get("/healthz")
-    assert (200, "ready\n") == running.get("/readyz?verbose")
-    assert 404 == running.get("/")[0]
-    running.server._ready.clear()
-    assert (503, "not ready\n") == running.get("/readyz")
-    assert (200, "ok\n") == running.get("/healthz")
 
 
 def test_openmetrics_on_request(running: Running) -> None:

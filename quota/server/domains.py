@@ -1,13 +1,13 @@
 """Domains: what the entries of Envoy's descriptors mean, from a file. docs/envoy.md is its reference.
 
-    domains:
-      quotad:
-        entries: {account: account, model: model, meter: meter, request_id: request_id, path: path}
-        meter: prompt
-        hold: {entry: phase, value: start, hold_ms: 600000}
-        record: {entry: phase, value: done}
-        styles: {/v1/messages: anthropic, /v1/chat/completions: openai}
-        headers: refused
+domains:
+  quotad:
+    entries: {account: account, model: model, meter: meter, request_id: request_id, path: path}
+    meter: prompt
+    hold: {entry: phase, value: start, hold_ms: 600000}
+    record: {entry: phase, value: done}
+    styles: {/v1/messages: anthropic, /v1/chat/completions: openai}
+    headers: refused
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Final, TypeVar
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from quota._core import HOLD_MS_MAX, NAME_BYTES_MAX
+from quota.errors import FailedPrecondition
+from quota.server.reload import Put, stamps
+from quota.settings import Settings
 from quota.yaml_file import YamlFileError, compose
 
 FILE_BYTES_MAX: Final = 1_000_000
@@ -100,26 +103,45 @@ DEFAULT: Final = Domain(
 
 
 class Domains:
-    """The domains in force: those of a file, or the default one. Whoever reads by them is told of new ones."""
+    """The domains in force: those of a file, or the default one. Raises FailedPrecondition, naming setting, file and line."""
+
+    what: Final = "envoy_domains"
+    keys: Final = ("envoy_domains",)
 
     def __init__(self, file: Path | None) -> None:
-        """Read the file. Raises YamlFileError."""
-        self._file = file
+        self.first_stamps = stamps([file])
         self._told: list[Callable[[tuple[Domain, ...]], None]] = []
-        self._domains = read_domains(file) if file is not None else (DEFAULT,)
+        self._put(file, _read(file))
 
     def tell(self, told: Callable[[tuple[Domain, ...]], None]) -> None:
-        """Call `told` with the domains now, and again after each reload."""
+        """Have `told` get the domains now, and again whenever others come in force."""
         self._told.append(told)
         told(self._domains)
 
-    def reload(self) -> None:
-        """Read the file again. Raises YamlFileError; those in force stay."""
-        if self._file is None:
-            return
-        self._domains = read_domains(self._file)
+    # ---- As a source of reload.Reloads ----
+
+    def files(self) -> list[Path | None]:
+        return [self._file]
+
+    def read(self, settings: Settings) -> Put:
+        file = Path(settings.envoy_domains) if settings.envoy_domains else None
+        domains = _read(file)
+        return lambda: self._put(file, domains)
+
+    def _put(self, file: Path | None, domains: tuple[Domain, ...]) -> dict[str, object]:
+        self._file, self._domains = file, domains
         for told in self._told:
-            told(self._domains)
+            told(domains)
+        return {"file": str(file or ""), "domains": len(domains)}
+
+
+def _read(file: Path | None) -> tuple[Domain, ...]:
+    if file is None:
+        return (DEFAULT,)
+    try:
+        return read_domains(file)
+    except YamlFileError as error:
+        raise FailedPrecondition(f"setting envoy_domains: {error}") from error
 
 
 # ---- The file -------------------------------------------------------------------------------------------------------
@@ -171,7 +193,9 @@ class _Reader:
             hold=hold,
             hold_ms=hold_ms,
             styles=self._styles(found.get("styles"), f"{place}.styles"),
-            headers=self._word(found["headers"], f"{place}.headers", Headers) if "headers" in found else Headers.REFUSED,
+            headers=self._word(found["headers"], f"{place}.headers", Headers)
+            if "headers" in found
+            else Headers.REFUSED,
         )
 
     def _entries(self, node: Node, place: str) -> dict[str, int]:
@@ -236,7 +260,9 @@ class _Reader:
         found: dict[str, Node] = {}
         for key, value in self._mapping(node, place or "the file", len(FIELDS), allowed):
             if key.value not in keys:
-                raise self.fail(key, f"{place + '.' if place else ''}{key.value}: there is no such key; allowed: {allowed}")
+                raise self.fail(
+                    key, f"{place + '.' if place else ''}{key.value}: there is no such key; allowed: {allowed}"
+                )
             found[key.value] = value
         return found
 

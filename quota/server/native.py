@@ -58,7 +58,7 @@ class NativeFront:
         answerings: Mapping[str, Answering],
         *,
         store: Store | None,
-        tokens: Tokens | None = None,
+        tokens: Tokens,
         tls: TlsFiles | None = None,
         domains: Domains | None = None,
     ) -> None:
@@ -75,13 +75,12 @@ class NativeFront:
         )
         self.loops = [Loop(self._front, engine.clock, settings) for _ in range(settings.front_threads)]
         self._health: Mapping[str, int] = {}
-        if tokens is not None:
-            key = secrets.token_bytes(16)
-            tokens.watch(lambda roles: self._front.set_tokens(roles, key))
-        if tls is not None:
-            channels = Channels(tls.cert, tls.key, tls.client_ca, tls.client_names)
-            for loop in self.loops:
-                loop.secure(channels)
+        key = secrets.token_bytes(16)
+        tokens.tell(lambda roles: self._front.set_tokens(roles, key))
+        self.certificates = Channels(tls) if tls else None
+        """What TLS is spoken with, a source of reload.Reloads; None: nothing."""
+        for loop in self.loops if tls else ():
+            loop.secure(self.certificates)
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._helpers: list[threading.Thread] = []
@@ -102,6 +101,12 @@ class NativeFront:
             self._helpers.append(threading.Thread(target=self._help, name=f"handed-{index}", daemon=True))
         for thread in (*self._threads, *self._helpers):
             thread.start()
+
+    def take(self, settings: Settings) -> None:
+        """Go by these settings, as far as they may change while it runs."""
+        self._settings = settings
+        for loop in self.loops:
+            loop.take_patience(settings)
 
     def set_health(self, statuses: Mapping[str, int]) -> None:
         """Say how services are: name to the number of grpc.health.v1."""

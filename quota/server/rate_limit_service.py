@@ -50,11 +50,15 @@ class Asked:
     def request(self) -> Request:
         """Return the engine's request. Raises InvalidArgument."""
         if self.records and self.holds:
-            raise InvalidArgument("descriptors", "both", f"the entry of record or that of hold of domain {self.domain.name}")
+            raise InvalidArgument(
+                "descriptors", "both", f"the entry of record or that of hold of domain {self.domain.name}"
+            )
         draws = self.draws
         if "" in draws:
             if len(self.places) > 1 or draws[""] != 1:
-                allowed = f"1 without a meter, by one descriptor alone; name one by an entry or in domain {self.domain.name}"
+                allowed = (
+                    f"1 without a meter, by one descriptor alone; name one by an entry or in domain {self.domain.name}"
+                )
                 raise InvalidArgument("hits_addend", draws[""], allowed)
             draws = {}
         return Request(
@@ -134,7 +138,10 @@ def _add(asked: Asked, place: str, descriptor: rls_pb2.RateLimitDescriptor, amou
     domain, named = asked.domain, False
     own: dict[str, str] = {}
     for entry in descriptor.entries:
-        asked.records |= domain.record is not None and (entry.key, entry.value) == (domain.record.entry, domain.record.value)
+        asked.records |= domain.record is not None and (entry.key, entry.value) == (
+            domain.record.entry,
+            domain.record.value,
+        )
         asked.holds |= domain.hold is not None and (entry.key, entry.value) == (domain.hold.entry, domain.hold.value)
         index = domain.entries.get(entry.key)
         if index is None or not entry.value:
@@ -142,7 +149,9 @@ def _add(asked: Asked, place: str, descriptor: rls_pb2.RateLimitDescriptor, amou
         fields = own if index == METER else asked.fields
         before = fields.setdefault(FIELDS[index], entry.value)
         if before != entry.value:
-            raise InvalidArgument(f"{place}.{entry.key}", entry.value, f"one {FIELDS[index]} in a call; {before!r} came before")
+            raise InvalidArgument(
+                f"{place}.{entry.key}", entry.value, f"one {FIELDS[index]} in a call; {before!r} came before"
+            )
         named |= FIELDS[index] == "account"
     if not named:
         keys = ", ".join(key for key, index in domain.entries.items() if FIELDS[index] == "account")
