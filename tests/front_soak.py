@@ -1,7 +1,8 @@
 """Ten million calls, while others come, go and send what they should not: resident memory stays flat. `make soak` runs it.
 
-The calls are those of benchmarks/front.py (five limits, full logs, 16 connections with 100 streams each) and every answer is checked. Beside
-them damaged conversations (tests/front_fuzz.py) and short visits whose calls are left to Python. A tenth as many calls go before.
+The calls are those of benchmarks/front.py (five limits, full logs, 16 connections with 100 streams each) and every answer is
+checked. Beside them damaged conversations (tests/front_fuzz.py) and short visits whose calls are left to Python. A
+tenth as many calls go before.
 """
 
 from __future__ import annotations

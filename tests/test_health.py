@@ -72,7 +72,7 @@ def test_while_it_loads(tmp_path: Path, hand_time: HandTime) -> None:
     early = [get(address, path) for path in ("/healthz", "/readyz", "/metrics")]
     addresses = server.start()
     late = [get(address, path)[0] for path in ("/healthz", "/readyz")]
-    measured = "quotad_accounts 0.0" in get(address, "/metrics")[1]
+    measured = "quotad_build_info{" in get(address, "/metrics")[1]
     server.stop()
 
     assert [(200, "ok\n"), (503, "loading\n"), (200, "")] == early
