@@ -7,7 +7,7 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-front lint bench bench-full bench-front bench-compare campaign crash proto sanitize clean
+.PHONY: help setup serve test test-front test-gateways lint bench bench-full bench-front bench-compare campaign crash proto sanitize clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,17 @@ $(FRONT)/.built: .ci/front-packages $(wildcard tests/front/node/*.json tests/fro
 
 test-front: $(BUILT) $(FRONT)/.built ## Ask the native front with clients of other languages
 	FRONT=$(abspath $(FRONT)) $(PYTHON) -m pytest tests/front/clients.py
+
+GATEWAYS := .gateways
+
+$(GATEWAYS)/.built: $(BUILT) .ci/gateway-packages tests/gateways/requirements.txt
+	.ci/gateway-packages
+	test -x $(GATEWAYS)/venv/bin/python || python3 -m venv $(GATEWAYS)/venv
+	$(GATEWAYS)/venv/bin/python -m pip install --quiet --requirement tests/gateways/requirements.txt
+	@touch $@
+
+test-gateways: $(BUILT) $(GATEWAYS)/.built ## Run with what stands around it: real gateways, scrapers, charts
+	GATEWAYS=$(abspath $(GATEWAYS)) $(PYTHON) -m pytest tests/gateways
 
 lint: $(BUILT) ## Check style and types
 	$(VENV)/bin/ruff format --check quota tests benchmarks docs
@@ -108,4 +119,4 @@ proto: $(PROTO_VENV)/.built ## Generate quota/v1 and quota/envoy from proto/
 	PROTO_PYTHON=$(abspath $(PROTO_VENV))/bin/python .ci/proto .
 
 clean: ## Remove what was built
-	rm -rf $(VENV) $(PROTO_VENV) $(FRONT) build core/_core.c quota/_core*.so *.egg-info
+	rm -rf $(VENV) $(PROTO_VENV) $(FRONT) $(GATEWAYS) build core/_core.c quota/_core*.so *.egg-info
