@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +65,8 @@ class Upstream:
 
 
 @contextmanager
-def serving(upstream: Upstream) -> Iterator[Upstream]:
-    """Serve on a free port, which `port` then tells."""
+def serving(upstream: Upstream, port: int = 0) -> Iterator[Upstream]:
+    """Serve on a port, 0 = any free one; `port` of the upstream then tells which."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -111,7 +112,7 @@ def serving(upstream: Upstream) -> Iterator[Upstream]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: what was asked is in `asked`."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     upstream.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -124,3 +125,8 @@ def serving(upstream: Upstream) -> Iterator[Upstream]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+if __name__ == "__main__":  # docs/operate.md has it stand in for a model service
+    with serving(Upstream(), int(sys.argv[1])):
+        threading.Event().wait()

@@ -1,0 +1,113 @@
+"""Load that goes on until it is told to end: threads that ask, ask again after a failure, and note when they were answered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+
+from quota.client import admit_request
+from quota.v1 import quota_pb2, quota_pb2_grpc
+
+WORKERS = 4
+PAUSE_S = 0.002  # some hundred requests a second: the machine is to have time for a new process
+RETRY_S = 0.02
+# A channel waits ever longer before it tries to connect again: as long as the server takes to start is enough.
+CHANNEL = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
+AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+
+
+@dataclass
+class Answers:
+    """What came of it: how often each outcome, and when the good ones came."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    good: list[float] = field(default_factory=list)
+
+    @property
+    def gap_ms(self) -> int:
+        """The longest time without a good answer."""
+        times = sorted(self.good)
+        return round(1000 * max(later - sooner for sooner, later in zip(times, times[1:], strict=False)))
+
+
+Ask = Callable[[int, int], str]
+
+
+@contextmanager
+def load(begin: Callable[[], Ask]) -> Iterator[Answers]:
+    """Ask from several threads until the block ends. `begin` gives each thread its way of asking, by thread and number."""
+    answers = Answers()
+    ended = threading.Event()
+    begun = threading.Barrier(WORKERS + 1)
+
+    def work(worker: int) -> None:
+        ask = begin()
+        begun.wait(10)
+        number = 0
+        while not ended.is_set():
+            outcome = ask(worker, number)
+            if outcome == "good":
+                answers.good.append(time.monotonic())
+            answers.counts[outcome] += 1
+            number += 1
+            time.sleep(PAUSE_S)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    begun.wait(10)
+    try:
+        yield answers
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(60)
+
+
+def by_grpcio(address: str, account: str) -> Callable[[], Ask]:
+    """Admit with an id, and again with the same id for as long as it is not known whether it was served."""
+
+    def begin() -> Ask:
+        stub = quota_pb2_grpc.QuotaServiceStub(grpc.insecure_channel(address, options=CHANNEL))
+
+        def ask(worker: int, number: int) -> str:
+            request = admit_request(account, request_id=f"{worker}-{number}")
+            while True:
+                try:
+                    answer = stub.Admit(request, timeout=1)
+                except grpc.RpcError as error:
+                    if error.code() not in AGAIN:
+                        return str(error.code())
+                    time.sleep(RETRY_S)
+                else:
+                    return "good" if answer.verdict == quota_pb2.ALLOWED else quota_pb2.Verdict.Name(answer.verdict)
+
+        return ask
+
+    return begin
+
+
+def by_http(url: str, key: str) -> Callable[[], Ask]:
+    """Ask a model through the gateway, once each."""
+
+    def begin() -> Ask:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        body = json.dumps({"model": "claude-sonnet", "max_tokens": 100, "messages": []})
+
+        def ask(worker: int, number: int) -> str:
+            connection.request("POST", "/v1/messages", body, {"x-api-key": key, "content-type": "application/json"})
+            with connection.getresponse() as response:
+                response.read()
+                return "good" if response.status == 200 else str(response.status)
+
+        return ask
+
+    return begin
