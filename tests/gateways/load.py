@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 
 import grpc
@@ -39,26 +39,27 @@ class Answers:
 
 
 Ask = Callable[[int, int], str]
+Begin = Callable[[], AbstractContextManager[Ask]]
 
 
 @contextmanager
-def load(begin: Callable[[], Ask]) -> Iterator[Answers]:
+def load(begin: Begin) -> Iterator[Answers]:
     """Ask from several threads until the block ends. `begin` gives each thread its way of asking, by thread and number."""
     answers = Answers()
     ended = threading.Event()
     begun = threading.Barrier(WORKERS + 1)
 
     def work(worker: int) -> None:
-        ask = begin()
-        begun.wait(10)
-        number = 0
-        while not ended.is_set():
-            outcome = ask(worker, number)
-            if outcome == "good":
-                answers.good.append(time.monotonic())
-            answers.counts[outcome] += 1
-            number += 1
-            time.sleep(PAUSE_S)
+        with begin() as ask:
+            begun.wait(10)
+            number = 0
+            while not ended.is_set():
+                outcome = ask(worker, number)
+                if outcome == "good":
+                    answers.good.append(time.monotonic())
+                answers.counts[outcome] += 1
+                number += 1
+                time.sleep(PAUSE_S)
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(WORKERS)]
     for thread in threads:
@@ -72,42 +73,45 @@ def load(begin: Callable[[], Ask]) -> Iterator[Answers]:
             thread.join(60)
 
 
-def by_grpcio(address: str, account: str) -> Callable[[], Ask]:
+def by_grpcio(address: str, account: str) -> Begin:
     """Admit with an id, and again with the same id for as long as it is not known whether it was served."""
 
-    def begin() -> Ask:
-        stub = quota_pb2_grpc.QuotaServiceStub(grpc.insecure_channel(address, options=CHANNEL))
-
-        def ask(worker: int, number: int) -> str:
-            request = admit_request(account, request_id=f"{worker}-{number}")
-            while True:
-                try:
-                    answer = stub.Admit(request, timeout=1)
-                except grpc.RpcError as error:
-                    if error.code() not in AGAIN:
-                        return str(error.code())
-                    time.sleep(RETRY_S)
-                else:
-                    return "good" if answer.verdict == quota_pb2.ALLOWED else quota_pb2.Verdict.Name(answer.verdict)
-
-        return ask
+    @contextmanager
+    def begin() -> Iterator[Ask]:
+        with grpc.insecure_channel(address, options=CHANNEL) as channel:
+            stub = quota_pb2_grpc.QuotaServiceStub(channel)
+            yield lambda worker, number: _admit(stub, admit_request(account, request_id=f"{worker}-{number}"))
 
     return begin
 
 
-def by_http(url: str, key: str) -> Callable[[], Ask]:
+def _admit(stub: quota_pb2_grpc.QuotaServiceStub, request: quota_pb2.AdmitRequest) -> str:
+    while True:
+        try:
+            answer = stub.Admit(request, timeout=1)
+        except grpc.RpcError as error:
+            if error.code() not in AGAIN:
+                return str(error.code())
+            time.sleep(RETRY_S)
+        else:
+            return "good" if answer.verdict == quota_pb2.ALLOWED else quota_pb2.Verdict.Name(answer.verdict)
+
+
+def by_http(url: str, key: str) -> Begin:
     """Ask a model through the gateway, once each."""
+    body = json.dumps({"model": "claude-sonnet", "max_tokens": 100, "messages": []})
+    headers = {"x-api-key": key, "content-type": "application/json"}
 
-    def begin() -> Ask:
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-        body = json.dumps({"model": "claude-sonnet", "max_tokens": 100, "messages": []})
+    @contextmanager
+    def begin() -> Iterator[Ask]:
+        with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection:
 
-        def ask(worker: int, number: int) -> str:
-            connection.request("POST", "/v1/messages", body, {"x-api-key": key, "content-type": "application/json"})
-            with connection.getresponse() as response:
+            def ask(worker: int, number: int) -> str:
+                connection.request("POST", "/v1/messages", body, headers)
+                response = connection.getresponse()
                 response.read()
                 return "good" if response.status == 200 else str(response.status)
 
-        return ask
+            yield ask
 
     return begin

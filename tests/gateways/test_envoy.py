@@ -138,7 +138,7 @@ def test_an_exhausted_account_gets_one_error(world: World, client: str) -> None:
     ("path", "shape"),
     [
         ("/v1/messages", {"type": "error", "error": {"type": "rate_limit_error"}}),
-        ("/v1/chat/completions", {"error": {"type": "rate_limit_error", "code": "1308", "param": None}}),
+        ("/v1/chat/completions", {"error": {"type": "insufficient_quota", "code": "1308", "param": None}}),
         ("/v1/embeddings", {"error": {"code": "1308"}}),
     ],
     ids=["Anthropic", "OpenAI", "vendor"],

@@ -17,6 +17,8 @@ from quota.v1 import admin_pb2
 
 HERE = Path(__file__).parent
 UPGRADES = 3
+SECONDS_BETWEEN = 1
+REPORT_SECONDS_MAX = 10  # what a stream used is told after its end
 GAP_MS_MAX = 10_000  # a process that starts on a busy machine; what is usual stands in docs/envoy.md
 
 
@@ -31,11 +33,12 @@ def quotad(tmp_path: Path) -> Iterator[Quotad]:
     running.stop()
 
 
-def calls(quotad: Quotad, account: str) -> int:
-    """How many calls have been charged."""
+def used(quotad: Quotad, account: str) -> tuple[int, int, int]:
+    """How many calls and tokens have been charged, and how many holds are open."""
     with QuotaClient(quotad.data) as data:
-        [limit] = [limit for limit in data.usage(account).limits if limit.id == "calls-day"]
-    return limit.used_micro // 1_000_000
+        usage = data.usage(account)
+    units = {limit.id: limit.used_micro // 1_000_000 for limit in usage.limits}
+    return units["calls-day"], units["tokens-day"], len(usage.holds)
 
 
 def test_upgrade_under_load(quotad: Quotad, tmp_path: Path, record_property: pytest.RecordProperty) -> None:
@@ -47,16 +50,20 @@ def test_upgrade_under_load(quotad: Quotad, tmp_path: Path, record_property: pyt
         load(by_grpcio(quotad.data, "bob")) as by_client,
     ):
         for _ in range(UPGRADES):
-            time.sleep(1)
+            time.sleep(SECONDS_BETWEEN)
             quotad.stop()
             quotad.start()
-        time.sleep(1)
+        time.sleep(SECONDS_BETWEEN)
 
     for name, answers in (("Envoy", by_envoy), ("grpcio", by_client)):
         print(f"{name}: {dict(answers.counts)}, longest gap {answers.gap_ms} ms")
         record_property(f"gap_ms {name}", answers.gap_ms)
     assert ["good"] == list(by_client.counts)
     assert ["good"] == list(by_envoy.counts)
-    assert by_client.counts["good"] == calls(quotad, "bob")
-    assert by_envoy.counts["good"] == calls(quotad, "ann")
+    assert (by_client.counts["good"], 0, 0) == used(quotad, "bob")
+    calls = by_envoy.counts["good"]
+    until = time.monotonic() + REPORT_SECONDS_MAX
+    while used(quotad, "ann") != (calls, 42 * calls, 0) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (calls, 42 * calls, 0) == used(quotad, "ann")
     assert max(by_client.gap_ms, by_envoy.gap_ms) < GAP_MS_MAX
