@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import threading
 import time
@@ -20,7 +21,11 @@ WORKERS = 4
 PAUSE_S = 0.002  # some hundred requests a second: the machine is to have time for a new process
 RETRY_S = 0.02
 # A channel waits ever longer before it tries to connect again: as long as the server takes to start is enough.
-CHANNEL = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
+CHANNEL = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
 AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
@@ -35,7 +40,7 @@ class Answers:
     def gap_ms(self) -> int:
         """The longest time without a good answer."""
         times = sorted(self.good)
-        return round(1000 * max(later - sooner for sooner, later in zip(times, times[1:], strict=False)))
+        return round(1000 * max(later - sooner for sooner, later in itertools.pairwise(times)))
 
 
 Ask = Callable[[int, int], str]

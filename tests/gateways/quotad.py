@@ -64,7 +64,9 @@ class Quotad:
 
     def metric(self, name: str, labels: str = "") -> int:
         """Return a metric, 0 where nothing was counted. `labels` are those that the line must have, in its order."""
-        found = re.findall(rf"^{name}(?:\{{[^}}]*{re.escape(labels)}[^}}]*\}})? (\S+)$", self.get("/metrics"), re.MULTILINE)
+        found = re.findall(
+            rf"^{name}(?:\{{[^}}]*{re.escape(labels)}[^}}]*\}})? (\S+)$", self.get("/metrics"), re.MULTILINE
+        )
         return sum(int(float(count)) for count in found)
 
     def _ready(self) -> bool:

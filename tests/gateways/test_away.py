@@ -11,10 +11,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+
 from gateways.envoy import Envoy, envoy
 from gateways.quotad import EXAMPLES, Quotad
 from gateways.upstream import Upstream, serving
-
 from quota.client import AdminClient
 from quota.v1 import admin_pb2
 

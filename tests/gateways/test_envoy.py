@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 from conftest import HandTime, Running
+
 from gateways.envoy import BUILT, ROOT, Envoy, envoy
 from gateways.upstream import Upstream, serving
-
 from quota.client import admit_request
 from quota.v1 import admin_pb2, quota_pb2
 
@@ -54,12 +54,16 @@ class World:
         """Return what a vendor's client made of one request."""
         return ended(self.begin(client, *how))
 
-    def post(self, path: str = "/v1/messages", key: str = "key-of-ann", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def post(
+        self, path: str = "/v1/messages", key: str = "key-of-ann", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
         """Send one request by hand; status, headers and body."""
+        own = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(
-            self.envoy.url + path, b'{"model": "claude-sonnet"}',
-            {"content-type": "application/json", "x-api-key": key} | {name.replace("_", "-"): value for name, value in headers.items()},
-        )  # fmt: skip
+            self.envoy.url + path,
+            b'{"model": "claude-sonnet"}',
+            {"content-type": "application/json", "x-api-key": key} | own,
+        )
         try:
             with urllib.request.urlopen(request, timeout=SECONDS_MAX) as response:
                 return response.status, dict(response.headers), response.read()

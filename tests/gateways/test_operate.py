@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from gateways.envoy import ROOT
 from gateways.quotad import free_ports
 
@@ -19,7 +22,6 @@ PORTS = (
 )  # fmt: skip
 SECONDS_MAX = 600  # pip may have to fetch Envoy
 ERRORS_END_IT = "set -eu\n"
-CLEAN_UP = 'trap \'for file in "$WORK"/*.pid; do kill "$(cat "$file")" 2>/dev/null || true; done\' EXIT\n'
 
 
 def commands() -> list[str]:
@@ -36,10 +38,15 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedPro
     environment = {**os.environ, **ports, "WORK": str(work)}
     output = work / "output"  # a file: what the page leaves running in the background keeps a pipe open
     with output.open("w") as file:
-        code = subprocess.run(
-            ["bash", "-c", ERRORS_END_IT + CLEAN_UP + "".join(commands())],
-            cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, timeout=SECONDS_MAX,
-        ).returncode  # fmt: skip
+        shell = subprocess.Popen(
+            ["bash", "-c", ERRORS_END_IT + "".join(commands())],
+            cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = shell.wait(SECONDS_MAX)
+        finally:
+            with suppress(ProcessLookupError):  # the page ends what it started; after an error this does
+                os.killpg(shell.pid, signal.SIGTERM)
     return subprocess.CompletedProcess("bash", code, output.read_text() + _logs(work))
 
 

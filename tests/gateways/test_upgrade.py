@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from gateways.envoy import envoy
 from gateways.load import by_grpcio, by_http, load
 from gateways.quotad import Quotad
 from gateways.upstream import Upstream, serving
-
 from quota.client import AdminClient, QuotaClient
 from quota.v1 import admin_pb2
 
