@@ -92,7 +92,7 @@ cdef inline int window_unit(const window_t* window) noexcept nogil:
 # ---- Statuses ----
 
 cdef inline const state_t* limited_state(const limited_t* self, int draw, bint refuses) noexcept nogil:
-    """The limit that a draw's status names: of those that refuse it the one that decided, or the first; if none has to, the one with the least left."""
+    """The limit that a draw's status names: of those that refuse it the one that decided, or the first; else the one with the least left."""
     cdef const state_t* found = NULL
     cdef const state_t* state
     cdef int i

@@ -21,6 +21,7 @@ from shelf import Shelf
 
 from quota import FailedPrecondition, InvalidArgument, Verdict
 from quota._core import SERVED_METHODS
+from quota.envoy import rls_pb2
 from quota.v1 import quota_pb2
 
 PACES = (0, 0, 0, 1, 999, 1000, SECOND, SECOND, 30 * SECOND, 600 * SECOND, HOUR, 5 * HOUR, DAY)
@@ -50,6 +51,10 @@ def message_of(ask: Ask) -> quota_pb2.AdmitRequest:
         draws=[quota_pb2.Draw(meter=meter, amount=amount) for meter, amount in (ask.draws or {}).items()],
         request_id=ask.request_id, prompt_id=ask.prompt_id, hold_ms=ask.hold_ms, client=ask.client, explain=ask.explain,
     )  # fmt: skip
+
+
+def entries_of(entries: dict[str, str]) -> list[rls_pb2.RateLimitDescriptor.Entry]:
+    return [rls_pb2.RateLimitDescriptor.Entry(key=key, value=value) for key, value in entries.items()]
 
 
 class Messages:
@@ -85,7 +90,9 @@ class Messages:
             account, request_id, _ = self.drawn.known_id()
             hold_ms = dice.pick([0, -1, 1, 1000, 60_000, 600_000, 3_600_000, 3_600_001])
             fronts.ask("Renew", quota_pb2.RenewRequest(account=account, request_id=request_id, hold_ms=hold_ms))
-        elif what <= 90:
+        elif what <= 85:
+            fronts.ask("ShouldRateLimit", self.descriptors())
+        elif what <= 92:
             account = dice.pick(["eve", "", "a" * 257, *ACCOUNTS * 3])
             fronts.ask("GetUsage", quota_pb2.GetUsageRequest(account=account))
         else:
@@ -98,6 +105,34 @@ class Messages:
                 message.ClearField(field)
                 getattr(message, field).extend(value) if field == "draws" else setattr(message, field, value)
         return message
+
+    def descriptors(self) -> Message:
+        """A request as Envoy would put it, or odd."""
+        dice, drawn = self.dice, self.drawn.ask()
+        entries = {
+            "account": drawn.account, "model": drawn.model, "tool": drawn.tool, "endpoint": drawn.endpoint, "client": drawn.client,
+            "request_id": drawn.request_id, "prompt_id": drawn.prompt_id, "phase": dice.pick(["", "", "start", "done"]),
+            "path": dice.pick(["", "/v1/messages?beta", "/v1/chat/completions", "/"]),
+            "style": dice.pick(["", "", "", "openai", "anthropic", "vendor", "plain"]),
+        }  # fmt: skip
+        if chance(dice, 20):
+            account, request_id, _ = self.drawn.known_id()
+            entries |= {"account": account, "request_id": request_id, "phase": "done"}
+        draws = list((drawn.draws or {"": 1}).items())
+        if chance(dice, 30):
+            draws.append((dice.pick([meter for meter, _ in draws]), dice.whole(0, 2)))
+        made = rls_pb2.RateLimitRequest(
+            domain="quotad" if chance(dice, 98) else "other", hits_addend=dice.pick([0, 0, 1, 3])
+        )
+        for meter, amount in draws:
+            some = made.descriptors.add(entries=entries_of({**entries, "meter": meter, "other": "entry"}))
+            if chance(dice, 80):
+                some.hits_addend.value = amount
+            if chance(dice, 5):
+                some.entries.extend(
+                    entries_of(dice.pick([{"account": "eve"}, {"model": "m"}, {"account": ""}, {"phase": "done"}]))
+                )
+        return made
 
     def settlement(self) -> Message:
         account, request_id, outcome, draws = self.drawn.settlement()
@@ -148,7 +183,8 @@ def test_the_same_bytes_as_the_reference():
             history.step()
         history.fronts.compare_states()
         seen.update(history.fronts.seen)
-    due = {f"{method} served" for method in SERVED_METHODS} | {verdict.name for verdict in Verdict} - NOT_YET
+    due = {"OK", "OVER_LIMIT", "ShouldRateLimit AlreadyExists", "ShouldRateLimit InvalidArgument"}
+    due |= {f"{method} served" for method in SERVED_METHODS} | {verdict.name for verdict in Verdict} - NOT_YET
 
     assert set() == {what for what in due if not seen[what]}
 
