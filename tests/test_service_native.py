@@ -225,6 +225,13 @@ def ask(account: str = "ada", **more: Any) -> quota_pb2.AdmitRequest:
     return quota_pb2.AdmitRequest(account=account, model="m", **more)
 
 
+def limited(amount: int = 1, **entries: str) -> rls_pb2.RateLimitRequest:
+    descriptor = rls_pb2.RateLimitDescriptor(
+        entries=entries_of({"meter": "unit", "model": "m", **entries}), hits_addend={"value": amount}
+    )
+    return rls_pb2.RateLimitRequest(domain="quotad", descriptors=[descriptor])
+
+
 def small(*accounts: str) -> Fronts:
     """Two engines that have `ada` and these accounts; changes of the native one are tracked."""
     fronts = Fronts([small_catalog(LIMITS)])
@@ -311,6 +318,12 @@ def test_answers_wait_for_the_change_they_rest_on():
     assert 9 == ticket("Settle", settle)
     assert 0 == ticket("Settle", quota_pb2.SettleRequest(account="ada", request_id="no", outcome=quota_pb2.COMMIT))
     assert 0 == ticket("GetUsage", quota_pb2.GetUsageRequest(account="ada"))
+    assert 10 == ticket("ShouldRateLimit", limited(account="ada", request_id="s", phase="start"))
+    assert 11 == ticket("ShouldRateLimit", limited(account="ada", request_id="s", phase="done"))
+    assert 12 == ticket("ShouldRateLimit", limited(account="ada", request_id="t", phase="done"))
+    assert 12 == ticket("ShouldRateLimit", limited(account="ada", request_id="t", phase="done"))
+    assert 0 == ticket("ShouldRateLimit", limited(0, account="ada", request_id="u"))
+    assert 0 == ticket("ShouldRateLimit", limited(account="nobody"))
 
 
 # ---- Demotion ----
@@ -329,6 +342,9 @@ def test_a_demoted_account_is_handed_over():
             (ask(account, request_id=f"r{step}"), "Admit"),
             (ask(account), "Peek"),
             (items(*[ask(f"a{i}") for i in range(9)]), "AdmitBatch"),
+            (limited(account=account, phase="done", request_id=f"r{step - 1}"), "ShouldRateLimit"),
+            (limited(account=account, phase="start", request_id=f"r{step}"), "ShouldRateLimit"),
+            (limited(account=account), "ShouldRateLimit"),
             (quota_pb2.GetUsageRequest(account=account), "GetUsage"),
             (quota_pb2.SettleRequest(account=account, request_id=f"r{step - 1}", outcome=quota_pb2.CANCEL), "Settle"),
             (quota_pb2.RenewRequest(account=account, request_id=f"r{step - 1}", hold_ms=1), "Renew"),
@@ -336,11 +352,14 @@ def test_a_demoted_account_is_handed_over():
         fronts.ask(method, message, may_hand=True)
         if dice.random() < 0.5:
             shelf.put_away(fronts.hands.us // 1000)
+    fronts.hands.us += 7_200_000_000
+    for i in range(8):  # ids whose time is over go with the next change, or earlier where the account is put away
+        fronts.ask("Admit", ask(f"a{i}"), may_hand=True)
     fronts.compare_states()
 
     assert shelf.fetched > 200
     assert set() == {
-        f"{method} {how}" for method in ("Admit", "AdmitBatch", "Peek", "GetUsage") for how in ("served", "handed")
+        f"{method} {how}" for method in ("Admit", "AdmitBatch", "Peek", "GetUsage", "ShouldRateLimit") for how in ("served", "handed")
         if not fronts.seen[f"{method} {how}"]
     }  # fmt: skip
 
