@@ -17,6 +17,8 @@ from conftest import Running
 from held_up import held_up
 
 from quota.envoy import rls_pb2
+from quota.errors import FailedPrecondition
+from quota.settings import Settings
 from quota.v1 import admin_pb2
 
 PATH = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
@@ -392,16 +394,17 @@ def test_what_envoy_sends_beside(pair: Pair) -> None:
 
 def test_domains_read_again(pair: Pair) -> None:
     """a new file holds from the next call on, on both fronts; a bad one changes nothing."""
+    settings = Settings(envoy_domains=str(pair.domains))
     pair.domains.write_text("domains: {shop: {meter: call}}")
     for running in pair.servers:
-        running.server.domains.reload()
+        running.server.domains.read(settings)()
     plain = {"account": "ada", "model": "fast", "tool": "cline"}
     assert "OK: ok calls-minute 2/3 minute 60s" == told(pair.ask(request(plain)))
     assert "INVALID_ARGUMENT domain: 'told'" in pair.ask(request(plain, domain="told"))
     pair.domains.write_text("domains: {shop: {metre: call}}")
     for running in pair.servers:
-        with pytest.raises(Exception, match="metre: there is no such key"):
-            running.server.domains.reload()
+        with pytest.raises(FailedPrecondition, match=r"shop\.metre: there is no such key"):
+            running.server.domains.read(settings)
     assert "OK: ok calls-minute 1/3 minute 60s" == told(pair.ask(request(plain)))
 
 
