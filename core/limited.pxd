@@ -25,7 +25,7 @@ from wire cimport DELIMITED, put_close, put_number, put_open, put_tag, put_text,
 
 cdef enum:
     ITEMS_MAX = 16                  # limits told in a header
-    PATIENCE_SECONDS = 60           # clients that are told of a longer wait are not to wait: some would sleep for hours
+    PATIENCE_SECONDS = 60           # a client told of a longer wait is not to try again by itself
     ITEM_BYTES_MAX = 256            # of a status, or an item in both headers: ids of limits are short
 
 cdef enum code_t:                   # Envoy's RateLimitResponse.Code
@@ -92,7 +92,7 @@ cdef inline int window_unit(const window_t* window) noexcept nogil:
 # ---- Statuses ----
 
 cdef inline const state_t* limited_state(const limited_t* self, int draw, bint refuses) noexcept nogil:
-    """The limit that a draw's status names: of those that refuse it the one that decided, or the first; if none has to, the one with the least left."""
+    """The limit that a draw's status names: of those that refuse it the one that decided, or the first; else the one with the least left."""
     cdef const state_t* found = NULL
     cdef const state_t* state
     cdef int i

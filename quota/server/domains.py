@@ -169,9 +169,9 @@ class _Reader:
 
     def domains(self, root: Node) -> tuple[Domain, ...]:
         found = self._fields(root, "", ("domains",), EXAMPLE)
-        if "domains" not in found:
-            raise self.fail(root, f"domains is missing; allowed: {EXAMPLE}")
-        entries = self._mapping(found["domains"], "domains", DOMAINS_MAX, EXAMPLE)
+        entries = self._mapping(found["domains"], "domains", DOMAINS_MAX, EXAMPLE) if found else []
+        if not entries:
+            raise self.fail(root, f"no domains; allowed: {EXAMPLE}")
         return tuple(self._domain(self.text(key, "domains", TEXT_ALLOWED), value) for key, value in entries)
 
     def _domain(self, name: str, node: Node) -> Domain:
@@ -243,8 +243,8 @@ class _Reader:
     # ---- Nodes ----
 
     def _mapping(self, node: Node, place: str, count_max: int, allowed: str) -> list[tuple[Node, Node]]:
-        if not isinstance(node, MappingNode) or not node.value:
-            raise self.fail(node, f"{place}: not a mapping with something in it; allowed: {allowed}")
+        if not isinstance(node, MappingNode):
+            raise self.fail(node, f"{place}: not a mapping; allowed: {allowed}")
         if len(node.value) > count_max:
             raise self.fail(node, f"{place}: {len(node.value)} of them; allowed: {count_max} at most")
         seen: dict[str, int] = {}
