@@ -1,4 +1,7 @@
-"""The chart, rendered by Helm itself. Run as a program, it writes what is generated: golden files, and the schema of `settings`."""
+"""The chart, rendered by Helm itself.
+
+Run as a program, it writes what is generated: golden files, the schema of `settings`, and which of them are live.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from quota.settings import SETTINGS, Setting
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "helm/quotad"
 SCHEMA: Final = CHART / "values.schema.json"
+LIVE: Final = CHART / "files/live-settings.txt"
 CASES: Final = {path.stem: path for path in sorted(ROOT.glob("tests/helm/*.yaml"))}
 GOLDEN: Final = ROOT / "tests/helm/golden"
 OPERATOR: Final = "monitoring.coreos.com/v1"
@@ -95,6 +99,11 @@ def settings_schema() -> Manifest:
     return {"type": "object", "additionalProperties": False, "required": ["grace_ms"], "properties": properties}
 
 
+def live_settings() -> str:
+    """Return the settings that a pod need not be started anew for, a line each."""
+    return "".join(f"{setting.key}\n" for setting in SETTINGS if setting.live and setting.key not in MADE)
+
+
 def _schema(setting: Setting) -> Manifest:
     told: Manifest = {"description": setting.help}
     if whole := re.fullmatch(r"a whole number from (\d+) to (\d+)", setting.allowed):
@@ -112,6 +121,7 @@ def main() -> None:
     schema = json.loads(SCHEMA.read_text())
     schema["properties"]["settings"] = settings_schema()
     SCHEMA.write_text(json.dumps(schema, indent=2) + "\n")
+    LIVE.write_text(live_settings())
     for case, path in CASES.items():
         (GOLDEN / f"{case}.txt").write_text(golden(read_values(path)))
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,13 @@ from gateways.chart import (
     CASES,
     CHART,
     GOLDEN,
+    LIVE,
     MADE,
     OPERATOR,
     SCHEMA,
     Manifest,
     golden,
+    live_settings,
     manifests,
     of_kind,
     read_values,
@@ -177,18 +182,18 @@ def test_probes():
     assert ["/readyz", "/readyz", "/healthz"] == [secured[probe]["httpGet"]["path"] for probe in probes]
 
 
-def test_restarts_for_the_configuration_alone():
-    """Another setting makes another pod; another catalog does not, since it is read without a restart."""
+def test_restarts_only_where_it_must():
+    """A setting that holds until a restart makes another pod; what is read again while one runs does not."""
 
-    def checksum(*parts: Manifest) -> str:
-        annotations = of_kind("StatefulSet", merged(*parts))["spec"]["template"]["metadata"]["annotations"]
-        return str(annotations["checksum/config"])
+    def pod(*parts: Manifest) -> Manifest:
+        made: Manifest = of_kind("StatefulSet", merged(*parts))["spec"]["template"]
+        return made
 
     catalogs = read_values(CASES["catalogs"])
-    other = at("catalogs.files", {"lumen.yaml": "catalog: other"})
 
-    assert checksum(catalogs) == checksum(catalogs, other)
-    assert checksum(catalogs) != checksum(catalogs, at("settings.log_level", "info"))
+    assert pod(catalogs) == pod(catalogs, at("catalogs.files", {"lumen.yaml": "catalog: other"}))
+    assert pod(catalogs) == pod(catalogs, at("settings.log_level", "info"), at("settings.holds_max", 7))
+    assert pod(catalogs) != pod(catalogs, at("settings.durability", "strict"))
 
 
 def test_one_pod_has_no_disruption_budget():
@@ -269,6 +274,25 @@ def test_notes_name_what_exists():
         assert {"quotad"} == set(re.findall(r"(?:exec |port-forward |statefulset/)([a-z]+)(?:-0|\n)", notes))
 
 
+def test_helm_test_tells_a_server_from_none(running):
+    """What the test's pod runs ends well before a server that answers, and badly once it is gone."""
+    (script,) = of_kind("Pod")["spec"]["containers"][0]["args"]
+    script = script.replace("quotad-headless.quota.svc:8080", running.addresses.http)
+    script = script.replace("quotad.quota.svc:50051", running.addresses.data)
+    assert ".svc" not in script
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = ["sh", "-euc", script]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    answered = run()
+    running.server.stop()
+
+    assert (0, True) == (answered.returncode, "ACCOUNT_UNKNOWN" in answered.stdout), answered
+    assert 0 != run().returncode
+
+
 # ---- Beside the Prometheus Operator ---------------------------------------------------------------------------------
 
 
@@ -341,6 +365,7 @@ def test_every_setting_has_one_place():
     schema = json.loads(SCHEMA.read_text())["properties"]["settings"]
 
     assert settings_schema() == schema  # else: make golden
+    assert live_settings() == LIVE.read_text()
     assert {setting.key for setting in SETTINGS} == schema["properties"].keys() | MADE
 
 

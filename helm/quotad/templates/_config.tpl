@@ -1,6 +1,23 @@
 {{/* The configuration file: what the other values make of it, then `settings` as they are. */}}
-
 {{- define "quotad.config" -}}
+{{ include "quotad.made" . }}
+{{- range $key, $value := .Values.settings }}
+{{ $key }}: {{ toJson $value }}
+{{- end }}
+{{- end -}}
+
+{{/* What of it holds until a pod is started again; the rest is read while it runs. */}}
+{{- define "quotad.fixed" -}}
+{{ include "quotad.made" . }}
+{{- $live := splitList "\n" (.Files.Get "files/live-settings.txt") }}
+{{- range $key, $value := .Values.settings }}
+{{- if not (has $key $live) }}
+{{ $key }}: {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "quotad.made" -}}
 listen: {{ .Values.listen | quote }}
 http_listen: {{ .Values.listen | quote }}
 admin_listen: {{ ternary .Values.listen "127.0.0.1" .Values.control.open | quote }}
@@ -19,9 +36,6 @@ tokens: {{ printf "/etc/quotad/tokens/%s" .key | quote }}
 {{- end }}
 {{- include "quotad.tls" (list "" "/etc/quotad/tls" .Values.tls) }}
 {{- include "quotad.tls" (list "admin_" "/etc/quotad/control-tls" .Values.control) }}
-{{- range $key, $value := .Values.settings }}
-{{ $key }}: {{ toJson $value }}
-{{- end }}
 {{- end -}}
 
 {{/* One port's TLS: prefix of the settings, directory, values. */}}
