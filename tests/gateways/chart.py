@@ -25,8 +25,8 @@ GOLDEN: Final = ROOT / "tests/helm/golden"
 OPERATOR: Final = "monitoring.coreos.com/v1"
 # What the templates make of other values, and a person must not say a second time; and the demo, which is for a desk.
 MADE: Final = frozenset({
-    "listen", "http_listen", "admin_listen", "port", "http_port", "admin_port", "catalogs", "data", "ephemeral", "tokens",
-    "tls_cert", "tls_key", "tls_client_ca", "tls_client_names",
+    "listen", "http_listen", "admin_listen", "port", "http_port", "admin_port", "catalogs", "envoy_domains", "data",
+    "ephemeral", "tokens", "tls_cert", "tls_key", "tls_client_ca", "tls_client_names",
     "admin_tls_cert", "admin_tls_key", "admin_tls_client_ca", "admin_tls_client_names", "demo",
 })  # fmt: skip
 

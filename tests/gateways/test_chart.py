@@ -369,6 +369,16 @@ def test_every_setting_has_one_place():
     assert {setting.key for setting in SETTINGS} == schema["properties"].keys() | MADE
 
 
+def test_domains_are_the_file_that_quotad_reads():
+    """What Envoy's descriptors mean is said as in the file of `envoy_domains`."""
+    values = read_values(CASES["envoy"])
+    text = of_kind("ConfigMap", values, "quotad-envoy")["data"]["domains.yaml"]
+
+    assert {"domains": values["envoy"]["domains"]} == YAML(typ="safe", pure=True).load(text)
+    assert "hold_ms: 600000\n" in text
+    assert "envoy_domains: /etc/quotad/envoy/domains.yaml\n" in config_of(values)
+
+
 def as_mounted(directory: Path, files: dict[str, str]) -> None:
     """Lay files out as a ConfigMap's volume does: links, through `..data`, to a directory named by its time."""
     (directory / "..2026_11_24").mkdir(parents=True)
@@ -479,6 +489,8 @@ USED: dict[str, tuple[Any, Manifest]] = {
     "settings.grace_ms": (1, {}),
     "catalogs.files": ({"a.yaml": "catalog: a"}, {}),
     "catalogs.configMap": ("other", {}),
+    "envoy.domains": ({"other": {}}, {}),
+    "envoy.configMap": ("other", {}),
     "store.ephemeral": (True, {}),
     "store.size": ("1Ti", {}),
     "store.storageClassName": ("fast", {}),

@@ -29,6 +29,9 @@ data: /var/lib/quotad
 {{- if include "quotad.catalogs" . }}
 catalogs: [/etc/quotad/catalogs]
 {{- end }}
+{{- if include "quotad.domains" . }}
+envoy_domains: /etc/quotad/envoy/domains.yaml
+{{- end }}
 {{- with .Values.tokens }}
 {{- if .secret }}
 tokens: {{ printf "/etc/quotad/tokens/%s" .key | quote }}

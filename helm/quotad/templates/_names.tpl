@@ -47,6 +47,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else if .Values.catalogs.files }}{{ include "quotad.name" . }}-catalogs{{ end }}
 {{- end -}}
 
+{{- define "quotad.domains" -}}
+{{- if .Values.envoy.configMap }}{{ .Values.envoy.configMap }}
+{{- else if .Values.envoy.domains }}{{ include "quotad.name" . }}-envoy{{ end }}
+{{- end -}}
+
 {{- define "quotad.appProtocol" -}}
 {{ default (ternary "tls" "grpc" (ne .Values.tls.secret "")) .Values.service.appProtocol }}
 {{- end -}}

@@ -42,6 +42,9 @@ grpc: {port: 50051}
 {{- if include "quotad.catalogs" . }}
 - {name: catalogs, mountPath: /etc/quotad/catalogs, readOnly: true}
 {{- end }}
+{{- if include "quotad.domains" . }}
+- {name: envoy, mountPath: /etc/quotad/envoy, readOnly: true}
+{{- end }}
 {{- if .Values.tokens.secret }}
 - {name: tokens, mountPath: /etc/quotad/tokens, readOnly: true}
 {{- end }}
@@ -63,6 +66,11 @@ grpc: {port: 50051}
     name: {{ include "quotad.name" . }}
 {{- with include "quotad.catalogs" . }}
 - name: catalogs
+  configMap:
+    name: {{ . }}
+{{- end }}
+{{- with include "quotad.domains" . }}
+- name: envoy
   configMap:
     name: {{ . }}
 {{- end }}
