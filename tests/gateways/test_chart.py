@@ -9,12 +9,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import helm_python
 import kubernetes_validate
 import pytest
+from certificates import Authority
 from conftest import Running
 from ruamel.yaml import YAML
 
@@ -38,7 +41,7 @@ from gateways.chart import (
 from gateways.pod_security import violations
 from quota import settings
 from quota.cli import main
-from quota.client import admit_request
+from quota.client import AdminClient, Secrets, admit_request
 from quota.settings import SETTINGS, Settings
 from quota.v1 import admin_pb2, quota_pb2
 from quota.version import VERSION
@@ -47,6 +50,8 @@ VERSIONS = ("1.27.0", "1.29.4", "1.31.0", "1.33.2", "1.35.0", "1.37.0")
 OPERATORS_OWN = {"ServiceMonitor", "PrometheusRule"}
 VALUES = read_values(CHART / "values.yaml")
 SECURED = read_values(CASES["secured"])
+LOOPBACK = "127.0.0.1"
+TOKEN = "VXqB1m0cK3r8dZp5JtLw"
 SHARDED: Manifest = {"store": {"ephemeral": True}, "sharded": True}
 
 
@@ -380,7 +385,7 @@ def test_domains_are_the_file_that_quotad_reads():
 
 
 def as_mounted(directory: Path, files: dict[str, str]) -> None:
-    """Lay files out as a ConfigMap's volume does: links, through `..data`, to a directory named by its time."""
+    """Lay files out as a volume of a ConfigMap or Secret does: links, through `..data`, to a directory named by its time."""
     (directory / "..2026_11_24").mkdir(parents=True)
     (directory / "..data").symlink_to("..2026_11_24")
     for name, text in files.items():
@@ -388,21 +393,55 @@ def as_mounted(directory: Path, files: dict[str, str]) -> None:
         (directory / name).symlink_to(f"..data/{name}")
 
 
-def test_a_server_runs_with_it(serve, tmp_path):
-    """A server with the files of a release, mounted as Kubernetes does, serves their catalog."""
-    values = read_values(CASES["catalogs"])
-    as_mounted(tmp_path / "catalogs", of_kind("ConfigMap", values, "quotad-catalogs")["data"])
-    text = config_of(values).replace("/etc/quotad", str(tmp_path)).replace("/var/lib/quotad", str(tmp_path / "data"))
-    as_mounted(tmp_path / "config", {"quotad.yaml": text})
-    told = settings.load({}, {}, tmp_path / "config/quotad.yaml").settings
+@pytest.fixture
+def installed(serve, tmp_path: Path) -> Callable[..., Running]:
+    """Start a server with the configuration of a case, and its volumes: their files by the volume's name."""
 
-    running: Running = serve(
-        catalogs=told.catalogs, catalog_default=told.catalog_default, data=told.data, durability=told.durability, demo=False
-    )  # fmt: skip
+    def start(values: Manifest, **volumes: dict[str, str]) -> Running:
+        for volume, files in volumes.items():
+            as_mounted(tmp_path / volume.replace("_", "-"), files)
+        text = config_of(values).replace("/etc/quotad", str(tmp_path)).replace("/var/lib/quotad", f"{tmp_path}/data")
+        as_mounted(tmp_path / "config", {"quotad.yaml": text})
+        told = settings.load({}, {}, tmp_path / "config/quotad.yaml")
+        own = {key: getattr(told.settings, key) for key, origin in told.origins.items() if origin != "default"}
+        return serve(**own | {"demo": False, "listen": LOOPBACK, "admin_listen": LOOPBACK, "http_listen": LOOPBACK})
+
+    return start
+
+
+def test_a_server_runs_with_its_catalogs(installed):
+    """A release's own catalog is served, and is the default."""
+    values = read_values(CASES["catalogs"])
+    running = installed(values, catalogs=of_kind("ConfigMap", values, "quotad-catalogs")["data"])
+
     running.admin.put_account(admin_pb2.Account(id="ada", plan="basic"))
     decided = running.data.admit(admit_request("ada", model="lumen-1"))
 
     assert ("lumen-2026", quota_pb2.ALLOWED) == (decided.catalog.name, decided.verdict)
+
+
+def test_a_server_runs_with_its_secrets(installed, tmp_path):
+    """With a release's certificates and tokens, who was named puts accounts from outside; who was not does not."""
+    authority = Authority(tmp_path)
+    ca = authority.pair.cert.read_text()
+    server = authority.sign("server", "IP:127.0.0.1")
+    shown = {"tls.crt": server.cert.read_text(), "tls.key": server.key.read_text(), "ca.crt": ca}
+    tokens = f"[{{name: billing, token: {TOKEN}, role: write}}]"
+    running = installed(SECURED, tls=shown, control_tls=shown, tokens={"tokens.yaml": tokens})
+
+    def status(name: str, token: str = TOKEN) -> str:
+        own = authority.sign(name, f"DNS:{name}")
+        secrets = Secrets(token=token, ca=ca.encode(), cert=own.cert.read_bytes(), key=own.key.read_bytes())
+        with AdminClient(running.addresses.control, secrets=secrets) as client:
+            try:
+                client.put_account(admin_pb2.Account(id="ada", plan="pro"))
+            except grpc.RpcError as error:
+                return str(error.code().name)
+        return "OK"
+
+    assert "OK" == status("billing.example.org")
+    assert "UNAUTHENTICATED" == status("gateway.example.org")
+    assert "UNAUTHENTICATED" == status("billing.example.org", token="")
 
 
 # ---- Values ---------------------------------------------------------------------------------------------------------
