@@ -28,6 +28,7 @@ from gateways.chart import (
     LIVE,
     MADE,
     OPERATOR,
+    ROOT,
     SCHEMA,
     Manifest,
     golden,
@@ -604,3 +605,13 @@ def test_versions_are_one():
     chart = YAML(typ="safe", pure=True).load(CHART / "Chart.yaml")
 
     assert (VERSION, VERSION) == (chart["version"], str(chart["appVersion"]))
+
+
+def test_values_in_the_documentation_are_taken():
+    """Every example of values makes a release, and so do all of them together."""
+    examples = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/kubernetes.md").read_text(), re.MULTILINE | re.DOTALL)
+    told = [helm_python.values_from_yaml(example) for example in examples]
+
+    assert 5 <= len(told)
+    for values in (*told, merged(*told)):
+        assert manifests(render(values))
