@@ -327,6 +327,7 @@ def test_scraped_once():
 
     assert ["quotad-headless"] == [service["metadata"]["name"] for service in chosen]
     assert [{"port": "http", "interval": "15s"}] == monitor["spec"]["endpoints"]
+    assert "quotad" == chosen[0]["metadata"]["labels"][monitor["spec"]["jobLabel"]]
     assert "http" in [port["name"] for port in chosen[0]["spec"]["ports"]]
 
 
