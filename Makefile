@@ -7,7 +7,7 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-front test-gateways lint bench bench-full bench-front bench-compare campaign crash proto sanitize fuzz soak clean
+.PHONY: help setup serve test test-front test-gateways golden image lint bench bench-full bench-front bench-compare campaign crash proto sanitize fuzz soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,15 +55,23 @@ test-front: $(BUILT) $(FRONT)/.built ## Ask the native front with clients of oth
 	FRONT=$(abspath $(FRONT)) $(PYTHON) -m pytest tests/front/clients.py
 
 GATEWAYS := .gateways
+DOCKER ?= docker
 
 $(GATEWAYS)/.built: $(BUILT) .ci/gateway-packages tests/gateways/requirements.txt
 	.ci/gateway-packages
 	test -x $(GATEWAYS)/venv/bin/python || python3 -m venv $(GATEWAYS)/venv
 	$(GATEWAYS)/venv/bin/python -m pip install --quiet --requirement tests/gateways/requirements.txt
+	$(PYTHON) -m pip install --quiet --no-build-isolation --editable '.[dev,chart]'
 	@touch $@
 
 test-gateways: $(BUILT) $(GATEWAYS)/.built ## Run with what stands around it: real gateways, scrapers, charts
 	GATEWAYS=$(abspath $(GATEWAYS)) $(PYTHON) -m pytest tests/gateways
+
+golden: $(GATEWAYS)/.built ## Write anew what is generated for the chart: golden files, and the schema of its settings
+	PYTHONPATH=tests $(PYTHON) -m gateways.chart
+
+image: ## Build the container image, with docker or what DOCKER says
+	$(DOCKER) build --tag quotad:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
 lint: $(BUILT) ## Check style and types
 	$(VENV)/bin/ruff format --check quota tests benchmarks docs
