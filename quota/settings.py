@@ -378,6 +378,11 @@ class Settings:
         "age at which a connection to the native front is asked to go, up to a tenth earlier, so that clients spread anew; 0 = any",
     )
     grace_ms: int = _setting(5_000, _whole(0, 600_000), "time that running calls have to end at a stop", live=True)
+    traces: bool = _setting(
+        False,
+        _switch(),
+        "send spans of calls by OpenTelemetry, which quotad[otel] installs; its variables OTEL_... say where to",
+    )
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "what is logged, and all above it", live=True
     )
