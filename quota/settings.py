@@ -274,6 +274,7 @@ class Settings:
         _file(),
         "YAML file that says what the descriptors of Envoy's rate limit protocol mean, by domain; none: one domain `quotad`, "
         "whose entries are called as the fields of AdmitRequest; docs/envoy.md",
+        live=True,
     )
     tls_cert: str = _setting(
         "", _file(), "certificate, PEM, that the data port shows, and those that signed it; none: no TLS there"

@@ -111,7 +111,7 @@ class Server:
             store=self._store,
             traces=self._traces,
         )
-        rate_limit_service = RateLimitService(self.engine, store=self._store)
+        rate_limit_service = RateLimitService(self.engine, store=self._store, traces=self._traces)
         self.domains.tell(rate_limit_service.set_domains)
         services = {QUOTA_SERVICE: quota_service.methods(), RATE_LIMIT_SERVICE: rate_limit_service.methods()}
         self._data: NativeFront | GrpcioFront
