@@ -92,6 +92,7 @@ from table cimport (
     CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init,
     table_move, table_prefetch, table_probable, table_remove, table_t,
 )
+from traced cimport TRACED_MAX, TRACEPARENT_BYTES, traced_t, traces_init, traces_take
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from vendor cimport refused_t, vendor_t, vendor_word
 from waiting cimport call_extend_answer, front_take, worker_collect, worker_expire, worker_may_sleep, worker_post, worker_release

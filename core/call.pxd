@@ -21,6 +21,7 @@ from nghttp2 cimport (
     NGHTTP2_NV_FLAG_NO_COPY_VALUE, nghttp2_data_provider, nghttp2_data_source, nghttp2_nv, nghttp2_session, nghttp2_submit_response,
     nghttp2_submit_trailer, ssize_t,
 )
+from traced cimport traces_add
 from watermark cimport watermark_failed, watermark_may_leave
 
 cdef enum status_t:                 # gRPC's
@@ -177,6 +178,8 @@ cdef inline void call_count(call_t* self, int status) noexcept nogil:
     self.worker.figures.calls[self.method][status] += 1
     self.worker.figures.times[self.method][bucket] += 1
     self.worker.figures.times_sum[self.method] += taken
+    if self.traced:
+        traces_add(&self.worker.traces, &self.trace_parent[0], self.method, status, self.arrived, self.worker.monotonic)
 
 
 cdef inline void call_settled(call_t* self) noexcept nogil:

@@ -16,6 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from buffer cimport buffer_t
 from nghttp2 cimport nghttp2_nv, nghttp2_option, nghttp2_session, nghttp2_session_callbacks
+from traced cimport TRACEPARENT_BYTES, traces_t
 from watermark cimport watermark_t
 
 cdef extern from "<pthread.h>" nogil:
@@ -168,6 +169,7 @@ cdef struct worker_t:
     bint has_waited                 # the watermark has been told of somebody who waits
     int bell                        # eventfd: something lies in the inbox, or the watermark has risen
     figures_t figures
+    traces_t traces
 
 cdef struct session_t:
     worker_t* worker
@@ -214,6 +216,7 @@ cdef struct call_t:
     bint parked
     bint handed
     bint listed                     # in worker.waiting
+    bint traced                     # `trace_parent` is the caller's
     uint32_t header_bytes
     int64_t deadline                # monotonic, 0: none
     bint impatient                  # the deadline is the server's own: the disk does not answer
@@ -240,3 +243,4 @@ cdef struct call_t:
     call_t* waiting_next
     uint8_t short_message[INLINE_BYTES]
     uint8_t short_answer[ANSWER_BYTES]
+    char trace_parent[TRACEPARENT_BYTES]

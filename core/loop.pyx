@@ -63,6 +63,11 @@ cdef class Loop(Connections):
         if epoll_ctl(self._epoll, EPOLL_CTL_ADD, descriptor, &event) != 0:
             raise OSError(errno, "cannot wait for connections")
 
+    def trace(self):
+        """Note calls that are traced, for `traced`. Before `run`."""
+        if not traces_init(&self.worker.traces):
+            raise MemoryError
+
     def secure(self, channels):
         """Speak TLS: `channels()` makes what encrypts one connection. None: plain, for those to come."""
         self._channels = channels
@@ -136,6 +141,24 @@ cdef class Loop(Connections):
             "answers_waiting": figures.waiting,
             "streams": figures.streams,
         }
+
+    def traced(self):
+        """(path, traceparent, status, when it came, when it was answered) of every call noted since the last time, in monotonic nanoseconds.
+
+        For one thread at a time. The path is empty for methods that are not served."""
+        cdef traced_t it
+        cdef list found = []
+        cdef int _
+        for _ in range(TRACED_MAX):
+            if self.worker.traces.at == NULL or not traces_take(&self.worker.traces, &it):
+                break
+            found.append((self.path(it.method), it.parent[:TRACEPARENT_BYTES].decode("latin-1"), it.status, it.arrived, it.answered))
+        return found
+
+    @property
+    def traces_lost_count(self):
+        """Traced calls that found no room."""
+        return self.worker.traces.lost
 
     # ---- The thread ----
 

@@ -274,6 +274,7 @@ class Settings:
         _file(),
         "YAML file that says what the descriptors of Envoy's rate limit protocol mean, by domain; none: one domain `quotad`, "
         "whose entries are called as the fields of AdmitRequest; docs/envoy.md",
+        live=True,
     )
     tls_cert: str = _setting(
         "", _file(), "certificate, PEM, that the data port shows, and those that signed it; none: no TLS there"
@@ -378,6 +379,11 @@ class Settings:
         "age at which a connection to the native front is asked to go, up to a tenth earlier, so that clients spread anew; 0 = any",
     )
     grace_ms: int = _setting(5_000, _whole(0, 600_000), "time that running calls have to end at a stop", live=True)
+    traces: bool = _setting(
+        False,
+        _switch(),
+        "send spans of calls by OpenTelemetry, which quotad[otel] installs; its variables OTEL_... say where to",
+    )
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "what is logged, and all above it", live=True
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -259,3 +260,16 @@ def test_a_change_is_read_once_it_stands_still(serve: Serve, folder: Path) -> No
 
     assert [(0, 0)] * 3 + [(1, 0)] == seen
     assert (1, 0) == counts()
+
+
+def test_one_look_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in one does not end the others, nor itself."""
+    monkeypatch.setattr(rounds, "LOOK_SECONDS", 0.01)
+    looked = threading.Semaphore(0)
+    made = rounds.Rounds((lambda: {}["bug"], looked.release))
+    made.start()
+    seen = [looked.acquire(timeout=10) for _ in range(3)]
+    made.close()
+
+    assert [True] * 3 == seen
+    assert {"a look failed"} == set(caplog.messages)

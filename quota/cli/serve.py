@@ -16,7 +16,7 @@ from quota.settings import SETTINGS, Configuration, Settings
 from quota.store import StoreFailed
 from quota.version import VERSION
 
-DESCRIPTION = """Run the server until Ctrl-C or SIGTERM.
+DESCRIPTION = """Run the server until Ctrl-C or SIGTERM. SIGHUP has it read its files again, as it does when they change.
 
 Each setting is taken from its flag, else from its variable QUOTAD_..., else from the file of --config (YAML, one
 `key: value` a line), else from its default. Without any it runs: shipped catalogs, loopback."""

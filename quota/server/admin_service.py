@@ -21,6 +21,7 @@ from quota.server.names import checked_id
 from quota.server.quota_service import limit_messages
 from quota.server.rpc import Method
 from quota.server.store_service import StoreService
+from quota.server.traces import UNTRACED, Traces
 from quota.store import Store
 from quota.v1 import admin_pb2, quota_pb2
 
@@ -43,12 +44,13 @@ class AdminService:
         catalog_files: CatalogFiles,
         page_accounts_max: int,
         store: Store | None = None,
+        traces: Traces = UNTRACED,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._catalog_files = catalog_files
         self.page_accounts_max = page_accounts_max
-        self._keeper = Keeper(store)
+        self._keeper = Keeper(store, traces)
         self._store_service = StoreService(engine, store, self._keeper)
 
     def methods(self) -> Mapping[str, Method]:

@@ -75,6 +75,9 @@ class GrpcioFront:
         """Go by these settings, as far as they may change while it runs."""
         self._settings = settings
 
+    def send_traces(self) -> None:
+        """Nothing is left to send: calls are spanned while they are served."""
+
     def set_health(self, statuses: Mapping[str, int]) -> None:
         """Say how services are: name to the number of grpc.health.v1."""
         for service, status in statuses.items():

@@ -28,6 +28,7 @@ from quota.server.rpc import Answering, Call
 from quota.server.status import STATUS, details, status_number
 from quota.server.tls import TlsFiles
 from quota.server.tokens import Tokens, least_role
+from quota.server.traces import UNTRACED, Traces
 from quota.settings import Settings
 from quota.store import Store
 
@@ -61,6 +62,7 @@ class NativeFront:
         tokens: Tokens,
         tls: TlsFiles | None = None,
         domains: Domains | None = None,
+        traces: Traces = UNTRACED,
     ) -> None:
         self._settings = settings
         self._answerings = answerings
@@ -81,6 +83,10 @@ class NativeFront:
         """What TLS is spoken with, a source of reload.Reloads; None: nothing."""
         for loop in self.loops if tls else ():
             loop.secure(self.certificates)
+        self._traces = traces
+        self._traces_lost = 0
+        for loop in self.loops if traces is not UNTRACED else ():
+            loop.trace()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._helpers: list[threading.Thread] = []
@@ -133,6 +139,15 @@ class NativeFront:
         for taken in self._sockets:
             taken.close()
         self._sockets = []
+
+    def send_traces(self) -> None:
+        """Send spans of the calls that were traced since the last time. To be called once a second, by one thread at a time."""
+        for loop in self.loops:
+            self._traces.native(loop.traced())
+        lost = sum(loop.traces_lost_count for loop in self.loops)
+        if lost > self._traces_lost:
+            logger.warning("traced calls left out", extra={"count": lost - self._traces_lost})
+            self._traces_lost = lost
 
     # ---- Figures, of all loops together ----
 

@@ -17,6 +17,7 @@ from quota.errors import AlreadyExists
 from quota.server.domains import DESCRIPTORS_MAX, FIELDS, STYLES, Domain, Style
 from quota.server.names import checked_id
 from quota.server.rpc import Method
+from quota.server.traces import UNTRACED, Traces
 from quota.store import Store
 
 METER: Final = FIELDS.index("meter")
@@ -79,9 +80,10 @@ class Asked:
 class RateLimitService:
     """Serves RateLimitService from an engine. With a store, what acknowledges a change waits until it is kept."""
 
-    def __init__(self, engine: Engine, *, store: Store | None = None) -> None:
+    def __init__(self, engine: Engine, *, store: Store | None = None, traces: Traces = UNTRACED) -> None:
         self._engine = engine
         self._store = store
+        self._traces = traces
         self._domains: dict[str, Domain] = {}
 
     def set_domains(self, domains: tuple[Domain, ...]) -> None:
@@ -101,7 +103,8 @@ class RateLimitService:
             self._store.check()
         decision = self._record(request) if asked.records else self._engine.admit(request)
         if self._store is not None:
-            self._store.wait(self._engine.ledger.ticket if decision is None or asked.records else decision.ticket)
+            with self._traces.step("store.wait"):
+                self._store.wait(self._engine.ledger.ticket if decision is None or asked.records else decision.ticket)
         return _answer(decision, asked, style)
 
     def _record(self, request: Request) -> Decision | None:

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from quota.errors import CatalogError, QuotaError
+from quota.server.traces import UNTRACED, Traces
 from quota.settings import Settings, SettingsError
 
 PROBLEMS_MAX: Final = 20  # of one refused reading that are logged, a line each
@@ -70,8 +71,11 @@ class _Watched:
 class Reloads(Collector):
     """Reads sources again. `look` once a second, from one thread; `ask` from any. `settings` returns those in force."""
 
-    def __init__(self, sources: Sequence[Source], settings: Callable[[], Settings]) -> None:
+    def __init__(
+        self, sources: Sequence[Source], settings: Callable[[], Settings], *, traces: Traces = UNTRACED
+    ) -> None:
         self._settings = settings
+        self._traces = traces
         self._watched = [_Watched(source, source.first_stamps) for source in sources]
         self._asked = threading.Event()
 
@@ -87,7 +91,8 @@ class Reloads(Collector):
             found = stamps(watched.source.files())
             if asked or found == watched.moving:
                 watched.seen, watched.moving = found, None
-                self._read(watched)
+                with self._traces.work(f"reload {watched.source.what}"):
+                    self._read(watched)
             else:
                 watched.moving = None if found == watched.seen else found
 

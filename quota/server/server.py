@@ -39,6 +39,7 @@ from quota.server.rpc import answerings, service_handler
 from quota.server.state import keep_catalogs, open_store
 from quota.server.tls import tls_files
 from quota.server.tokens import Tokens
+from quota.server.traces import open_traces
 from quota.settings import Settings
 from quota.store import Store, StoreFailed
 from quota.types import Bounds
@@ -90,6 +91,7 @@ class Server:
         self._http = http
         self._standing = ""
         self._clock = clock or Clock()
+        self._traces = open_traces(wanted=settings.traces)
         tokens = Tokens(Path(settings.tokens) if settings.tokens else None)
         self.domains = Domains(Path(settings.envoy_domains) if settings.envoy_domains else None)
         data_tls, control_tls = tls_files(settings), tls_files(settings, "admin_")
@@ -99,15 +101,18 @@ class Server:
         self._store = self._open_store(catalogs.names)
         self._registry = build_registry(self.engine, self._clock, self._store)
         timer = RpcTimer(self._registry)
-        quota_service = QuotaService(self.engine, batch_items_max=settings.batch_items_max, store=self._store)
+        quota_service = QuotaService(
+            self.engine, batch_items_max=settings.batch_items_max, store=self._store, traces=self._traces
+        )
         self._admin_service = AdminService(
             self.engine,
             self._clock,
             catalog_files=catalogs,
             page_accounts_max=settings.page_accounts_max,
             store=self._store,
+            traces=self._traces,
         )
-        rate_limit_service = RateLimitService(self.engine, store=self._store)
+        rate_limit_service = RateLimitService(self.engine, store=self._store, traces=self._traces)
         self.domains.tell(rate_limit_service.set_domains)
         services = {QUOTA_SERVICE: quota_service.methods(), RATE_LIMIT_SERVICE: rate_limit_service.methods()}
         self._data: NativeFront | GrpcioFront
@@ -120,18 +125,19 @@ class Server:
                 tokens=tokens,
                 tls=data_tls,
                 domains=self.domains,
+                traces=self._traces,
             )
             timer.observe_native(self._data)
         else:
-            handlers = [service_handler(*service, timer) for service in services.items()]
+            handlers = [service_handler(*service, timer, self._traces) for service in services.items()]
             self._data = GrpcioFront(settings, handlers, tokens=tokens, tls=data_tls)
         names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        control = service_handler(ADMIN_SERVICE, self._admin_service.methods(), timer)
+        control = service_handler(ADMIN_SERVICE, self._admin_service.methods(), timer, self._traces)
         self._control = GrpcioFront(settings, [control], reflected=names, tokens=tokens, tls=control_tls)
         self._set_health(serving=False)
-        self._rounds = Rounds(
-            (self._watch(config_file, (catalogs, tokens, self.domains)), RefusalLog(self.engine, self._in_force).look)
-        )
+        refusals = RefusalLog(self.engine, self._in_force)
+        reloads = self._watch(config_file, (catalogs, tokens, self.domains))
+        self._rounds = Rounds((reloads, refusals.look, self._data.send_traces))
         if self._store is not None:
             self._start_store(self._store)
         if settings.demo:
@@ -176,6 +182,8 @@ class Server:
         for thread in stopping:
             thread.join()
         self._rounds.close()
+        self._data.send_traces()
+        self._traces.close()
         if self._http is not None:
             self._http.close()
             self._http = None
@@ -228,7 +236,7 @@ class Server:
         if config_file is not None:
             config_file.lead(tuple(sources), self._take)
             sources.insert(0, config_file)
-        self.reloads = Reloads(sources, self._in_force)
+        self.reloads = Reloads(sources, self._in_force, traces=self._traces)
         self._registry.register(self.reloads)
         return self.reloads.look
 

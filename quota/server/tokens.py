@@ -67,6 +67,7 @@ class Tokens:
         self._key = secrets.token_bytes(32)
         self._told: list[Callable[[list[tuple[bytes, int]]], None]] = []
         self.first_stamps = stamps([file])
+        self._roles: dict[bytes, Role] = {}
         self._put(file, _read(file) if file else {})
 
     def roles(self) -> list[tuple[bytes, int]]:
@@ -105,9 +106,10 @@ class Tokens:
         return lambda: self._put(file, roles)
 
     def _put(self, file: Path | None, roles: dict[bytes, Role]) -> dict[str, object]:
+        changed = roles != self._roles  # the front keeps memory for each set that it is told
         self._file, self._roles = file, roles
         self._by_digest = {self._digest(token): role for token, role in roles.items()}
-        for told in self._told:
+        for told in self._told if changed else ():
             told(self.roles())
         return {"file": str(file or ""), "tokens": len(roles)}
 
