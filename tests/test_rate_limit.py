@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import http_sf
 import pytest
 from conftest import Running
 from held_up import held_up
@@ -344,6 +345,34 @@ def test_limits_in_headers(pair: Pair) -> None:
     assert '"calls-minute";r=0;t=60, "calls-day";r=3;t=61200' == refused["ratelimit"]
     assert policy == refused["ratelimit-policy"]
     assert {"content-type", "retry-after"} == set(headers(pair.ask(request(plain, domain="quiet"))))
+
+
+def test_many_limits_of_any_name(serve: Callable[..., Running], tmp_path: Path) -> None:
+    """headers name the first sixteen, in ASCII, as strings of a structured field."""
+    ids = ['a"b', "c\\d", "grün", *(f"limit-{number}" for number in range(20))]
+    limits = [{"id": id, "window": {"sliding": "1h"}, "limit": 5} for id in ids]
+    plan = {"level": 1, "pools": {"p": limits}}
+    meters = {"call": {"pool": "p"}}
+    catalog = {
+        "catalog": "many",
+        "time_zone": "UTC",
+        "meters": meters,
+        "default_meter": "call",
+        "plans": {"only": plan},
+    }
+    (tmp_path / "many.yaml").write_text(json.dumps(catalog))
+    (tmp_path / "domains.yml").write_text(DOMAINS)
+    running = serve(catalogs=(str(tmp_path / "many.yaml"),), envoy_domains=str(tmp_path / "domains.yml"))
+    running.admin.put_account(admin_pb2.Account(id="ada", catalog="many", plan="only"))
+    with grpc.insecure_channel(running.addresses.data) as channel:
+        raw = channel.unary_unary(PATH)(request({"account": "ada"}, domain="told").SerializeToString())
+    found = headers(rls_pb2.RateLimitResponse.FromString(raw))
+    policies, left = (http_sf.parse(found[name].encode(), tltype="list") for name in ("ratelimit-policy", "ratelimit"))
+
+    assert 16 == len(policies) == len(left)
+    assert {'a"b', "c\\d", "gr__n", "limit-0"} <= {name for name, _ in policies}
+    assert {"q": 5, "w": 3600} == dict(policies)["limit-0"]
+    assert {"r": 4, "t": 3600} == dict(left)["limit-0"]
 
 
 # ---- What is not understood ----
