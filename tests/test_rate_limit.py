@@ -15,7 +15,10 @@ import grpc
 import http_sf
 import pytest
 from conftest import Running
+from fronts import Fronts
 from held_up import held_up
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quota.envoy import rls_pb2
 from quota.errors import FailedPrecondition
@@ -307,6 +310,17 @@ def test_refusals_in_every_style(pair: Pair, name: str) -> None:
         assert "application/json" == found["content-type"]
         assert wait == found.get("retry-after")
         assert ("false" if wait is None or int(wait) > 60 else None) == found.get("x-should-retry")
+
+
+@given(model=st.text(min_size=1, max_size=64))
+def test_any_name_is_put_into_json(model: str) -> None:
+    """whatever a caller calls its model, each body is JSON that says it, and both services write the same."""
+    fronts = Fronts([CATALOG])
+    for engine in fronts.engines:
+        engine.put_account("ada", plan="small")
+    for style, body in bodies(404, f"No {model}", "1211").items():
+        entries = {"account": "ada", "model": model, "tool": "cline", "style": style}
+        assert body == json.loads(fronts.ask("ShouldRateLimit", request(entries, domain="quotad")).raw_body)
 
 
 def test_overloaded(pair: Pair) -> None:
