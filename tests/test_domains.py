@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quota.errors import FailedPrecondition
-from quota.server.domains import DEFAULT, FIELDS, Domain, Headers, Marker, Style, read_domains
+from quota.server.domains import DEFAULT, FIELDS, Domain, Domains, Headers, Marker, Style, read_domains
 from quota.server.server import Server
 from quota.settings import Settings
 from quota.yaml_file import YamlFileError
@@ -92,6 +92,19 @@ def test_what_is_said_of_a_bad_one(tmp_path: Path, text: str) -> None:
 
     assert str(caught.value).startswith(f"{tmp_path}/domains.yaml:")
     assert BAD[text] in str(caught.value)
+
+
+def test_a_hold_is_no_longer_than_the_server_allows(tmp_path: Path) -> None:
+    """a file that asks for more is refused; the default takes what there is."""
+    file = tmp_path / "domains.yaml"
+    file.write_text("domains: {gate: {hold: {entry: x, value: y, hold_ms: 1001}}}")
+    told: list[int] = []
+    Domains(Settings(hold_ms_max=1000)).tell(lambda domains: told.extend(domain.hold_ms for domain in domains))
+    Domains(Settings()).tell(lambda domains: told.extend(domain.hold_ms for domain in domains))
+
+    assert [1000, 600_000] == told
+    with pytest.raises(FailedPrecondition, match=r"gate\.hold\.hold_ms: 1001 is not allowed; allowed: at most 1000 "):
+        Domains(Settings(envoy_domains=str(file), hold_ms_max=1000))
 
 
 def test_a_server_does_not_start_with_a_bad_one(tmp_path: Path) -> None:

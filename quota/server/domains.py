@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -108,10 +108,11 @@ class Domains:
     what: Final = "envoy_domains"
     keys: Final = ("envoy_domains",)
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, settings: Settings) -> None:
+        file = _file(settings)
         self.first_stamps = stamps([file])
         self._told: list[Callable[[tuple[Domain, ...]], None]] = []
-        self._put(file, _read(file))
+        self._put(file, _read(file, settings.hold_ms_max))
 
     def tell(self, told: Callable[[tuple[Domain, ...]], None]) -> None:
         """Have `told` get the domains now, and again whenever others come in force."""
@@ -124,8 +125,8 @@ class Domains:
         return [self._file]
 
     def read(self, settings: Settings) -> Put:
-        file = Path(settings.envoy_domains) if settings.envoy_domains else None
-        domains = _read(file)
+        file = _file(settings)
+        domains = _read(file, settings.hold_ms_max)
         return lambda: self._put(file, domains)
 
     def _put(self, file: Path | None, domains: tuple[Domain, ...]) -> dict[str, object]:
@@ -135,13 +136,26 @@ class Domains:
         return {"file": str(file or ""), "domains": len(domains)}
 
 
-def _read(file: Path | None) -> tuple[Domain, ...]:
+def _file(settings: Settings) -> Path | None:
+    return Path(settings.envoy_domains) if settings.envoy_domains else None
+
+
+def _read(file: Path | None, hold_ms_max: int) -> tuple[Domain, ...]:
+    """Read a file under the server's own bound, or return the default. Raises FailedPrecondition."""
     if file is None:
-        return (DEFAULT,)
+        return (replace(DEFAULT, hold_ms=min(DEFAULT.hold_ms, hold_ms_max)),)
     try:
-        return read_domains(file)
+        domains = read_domains(file)
     except YamlFileError as error:
         raise FailedPrecondition(f"setting envoy_domains: {error}") from error
+    for domain in domains:
+        if domain.hold_ms > hold_ms_max:
+            place = f"{file}: domains.{domain.name}.hold.hold_ms"
+            allowed = f"at most {hold_ms_max} (hold_ms_max)"
+            raise FailedPrecondition(
+                f"setting envoy_domains: {place}: {domain.hold_ms} is not allowed; allowed: {allowed}"
+            )
+    return domains
 
 
 # ---- The file -------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class Server:
         self._clock = clock or Clock()
         self._traces = open_traces(wanted=settings.traces)
         tokens = Tokens(Path(settings.tokens) if settings.tokens else None)
-        self.domains = Domains(Path(settings.envoy_domains) if settings.envoy_domains else None)
+        self.domains = Domains(settings)
         data_tls, control_tls = tls_files(settings), tls_files(settings, "admin_")
         catalogs = CatalogFiles(settings)
         self.engine = _build_engine(settings, catalogs, self._clock)
