@@ -112,7 +112,7 @@ cdef inline void call_header(call_t* self, const uint8_t* name, size_t name_size
             self.refused, self.refusal = UNIMPLEMENTED, "This grpc-encoding is not known"
     elif worker.front.tokens != NULL and is_text(name, name_size, "authorization", 13):
         self.role = token_role(worker.front, value, value_size)
-    elif worker.traces.at != NULL and is_text(name, name_size, "traceparent", 11) and is_sampled(value, value_size):
+    elif is_text(name, name_size, "traceparent", 11) and worker.traces.at != NULL and is_sampled(value, value_size):
         self.traced = True
         memcpy(&self.trace_parent[0], value, TRACEPARENT_BYTES)
     if self.method < worker.front.method_count and worker.front.methods[self.method].kind >= PYTHON and name[0] != 0x3a:
