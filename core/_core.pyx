@@ -38,15 +38,18 @@ from blob cimport (
 )
 from buffer cimport buffer_free, buffer_init, buffer_put, buffer_reserve, buffer_t
 from call cimport INTERNAL, RESOURCE_EXHAUSTED
+from census cimport census_end, census_t, census_take
 from charge cimport terms_t
-from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
+from counters cimport (
+    CHARGED, REFUNDED, counters_add, counters_copy, counters_init, counters_t, decision_kind, units_kind, way_t,
+)
 from decide cimport decide
 from descriptors cimport descriptors_read, descriptors_t
 from domain cimport DESCRIPTORS_MAX, STYLES, domain_t, domains_t, key_t, prefix_t
 from fingerprint cimport request_id_hash, settlement_fingerprint
 from front cimport (
-    BUCKETS, HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, PREFIX_BYTES, SERVED, STATUSES, TOKENS_MAX, asking_t, call_t, figures_t,
-    front_t, limits_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
+    BUCKETS, ENDED_KINDS, HANDED, HEALTH_MAX, IDLE, LINGERING, METHODS_MAX, OLD, PEER_BYTES, PREFIX_BYTES, SERVED, SILENT, STALLED, STATUSES,
+    TOKENS_MAX, UNGREETED, asking_t, call_t, figures_t, front_t, limits_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
 )
 from limited cimport ITEMS_MAX, ITEM_BYTES_MAX, limited_t, limited_write
 from line cimport line_lay, line_t, line_time
@@ -66,7 +69,7 @@ from record cimport (
 )
 from refusal cimport part_of_message_t, refusal_t, refusal_write
 from rules cimport (
-    CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, VERDICTS_MAX, concurrency_t, in_flight_t, limit_t,
+    CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, VERDICTS_MAX, concurrency_t, in_flight_t, in_force_t, limit_t,
     member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
 )
 from serving cimport session_resume

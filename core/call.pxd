@@ -43,7 +43,7 @@ cdef extern from *:
     static const char *const STATUS_TEXTS[17] = {
         "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
     static const char HEX_DIGITS[] = "0123456789ABCDEF";
-    /* Upper ends of a histogram's buckets, nanoseconds: those of quota/server/metrics.py. */
+    /* Upper ends of a histogram's buckets, nanoseconds: those of quota/server/front_metrics.py. */
     static const int64_t TIMES[16] = {
         10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 25000000, 50000000, 100000000, 250000000,
         1000000000, 5000000000LL};
@@ -77,6 +77,7 @@ cdef inline call_t* call_new(session_t* session, int32_t stream) noexcept nogil:
         self.next.previous = self
     session.calls = self
     session.call_count += 1
+    worker.figures.streams += 1
     return self
 
 
@@ -136,6 +137,7 @@ cdef inline void call_leave(call_t* self) noexcept nogil:
     if self.next != NULL:
         self.next.previous = self.previous
     session.call_count -= 1
+    self.worker.figures.streams -= 1
     session.input_bytes -= self.message_room - INLINE_BYTES
     if not self.answered:
         self.worker.figures.streams_reset += 1

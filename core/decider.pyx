@@ -14,7 +14,8 @@ cdef void answer_unknown(answer_t* answer) noexcept nogil:
 @cython.internal
 cdef class Decider(Archive):
 
-    cdef counters_t _counters
+    cdef counters_t _decisions
+    cdef counters_t _units          # micro
     cdef uint64_t _behind
     cdef uint64_t _replays
     cdef forgotten_t _forgotten
@@ -22,13 +23,14 @@ cdef class Decider(Archive):
     cdef int64_t _capacity
 
     def __cinit__(self, bytes hash_key not None):
-        if not counters_init(&self._counters, 6):
+        if not counters_init(&self._decisions, 6) or not counters_init(&self._units, 6):
             raise MemoryError
         self._capacity = MICRO
         self.bound(Bounds())
 
     def __dealloc__(self):
-        free(self._counters.at)
+        free(self._decisions.at)
+        free(self._units.at)
 
     def bound(self, bounds):
         """Set how much one account may have open or remembered, as a quota.types.Bounds; from the next decision on."""
@@ -67,14 +69,14 @@ cdef class Decider(Archive):
         """Decide one request and count it. With the mutex held. `catalog` becomes -1 for an unknown account."""
         cdef terms_t terms
         cdef bint behind
-        cdef int outcome
+        cdef int i, outcome
         cdef record_t** where = self.seek(request, &outcome)
         catalog[0] = -1
         if outcome == NOT_HERE:
             return NOT_HERE
         if outcome == NOT_KNOWN:
             answer_unknown(answer)
-            counters_add(&self._counters, counter_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
+            counters_add(&self._decisions, decision_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT), 1)
             return DECIDED
         where[0].flags |= RECENT
         catalog[0] = where[0].catalog
@@ -92,9 +94,17 @@ cdef class Decider(Archive):
         else:
             if answer.verdict == ALLOWED:
                 answer.ticket = track_note(&self._track, where[0])
-            counters_add(&self._counters, counter_kind(
-                self._catalogs.in_force[catalog[0]].label, where[0].plan, answer.model, answer.verdict, answer.rule))
+                for i in range(answer.charge_count):
+                    self.count_units(where[0], answer.charges[i].pool, CHARGED, answer.charges[i].micro)
+            counters_add(&self._decisions, decision_kind(
+                self._catalogs.in_force[catalog[0]].label, where[0].plan, answer.model, answer.verdict, answer.rule), 1)
         return DECIDED
+
+    @cython.final
+    cdef void count_units(self, const record_t* record, uint16_t pool, way_t way, int64_t micro) noexcept nogil:
+        """Count units that an account was charged, or got back, under the plan that it has now. With the mutex held."""
+        if micro:
+            counters_add(&self._units, units_kind(self._catalogs.in_force[record.catalog].label, record.plan, pool, way), micro)
 
     @cython.final
     cdef int look(self, record_t** where, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:

@@ -126,6 +126,17 @@ class Engine(Gate):
             for catalog, plan, model, verdict, rule, count in self.ledger.decisions()
         ]
 
+    def units(self) -> list[tuple[str, str, str, bool, int]]:
+        """Return (catalog, plan, pool, whether given back, micro-units) of all charges and refunds so far.
+
+        Charged are decisions, settlements and adjustments; the plan is the one that the account had then.
+        """
+        return self.ledger.units()
+
+    def census(self, *, now_ms: int | None = None) -> tuple[int, int, int]:
+        """Return how many holds are open, prompts can be joined, and request ids are remembered: looks at every account."""
+        return self.ledger.census(self.now_us(now_ms))
+
     # ---- Accounts ----
 
     def put_account(
@@ -219,6 +230,15 @@ class Engine(Gate):
     @property
     def accounts_count(self) -> int:
         return self.ledger.account_count
+
+    def accounts_by_plan(self) -> dict[tuple[str, str], int]:
+        """Return how many accounts each plan in force has, by (catalog, plan)."""
+        counts = self.ledger.accounts_by_plan()
+        return {
+            (rules.name, plan.name): counts.get((rules.name, plan.name), 0)
+            for rules in self.ledger.rules()
+            for plan in rules.spec.plans
+        }
 
     @property
     def clock_behind_count(self) -> int:

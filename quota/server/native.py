@@ -144,7 +144,7 @@ class NativeFront:
         return ((path, status, count) for (path, status), count in counts.items())
 
     def times(self) -> Iterator[tuple[str, list[int], int]]:
-        """Yield path, calls by the time they took as metrics.RPC_SECONDS_BUCKETS divides it, and all their nanoseconds."""
+        """Yield path, calls by the time they took as front_metrics.RPC_SECONDS_BUCKETS divides it, and all their nanoseconds."""
         for rows in zip(*(loop.times() for loop in self.loops), strict=True):
             yield (
                 rows[0][0],
@@ -152,12 +152,28 @@ class NativeFront:
                 sum(row[2] for row in rows),
             )
 
+    def decision_times(self) -> tuple[list[int], int]:
+        """Return the decisions that were timed, as front_metrics.DECISION_SECONDS_BUCKETS divides them, and all their nanoseconds."""
+        rows = [loop.decision_times() for loop in self.loops]
+        return [sum(counts) for counts in zip(*(row[0] for row in rows), strict=True)], sum(row[1] for row in rows)
+
+    def ended(self) -> Counter[str]:
+        """Return how many connections were ended from here, by reason."""
+        counts: Counter[str] = Counter()
+        for loop in self.loops:
+            counts.update(loop.ended())
+        return counts
+
     def figures(self) -> dict[str, int]:
-        """Return what happened so far, by name."""
+        """Return what happened so far, by name, and how many connections there may be."""
         counts: Counter[str] = Counter()
         for loop in self.loops:
             counts.update(loop.figures())
-        return {**counts, "calls_handed": self._front.handed_count}
+        return {
+            **counts,
+            "connections_max": len(self.loops) * self._settings.connections_max,
+            "calls_handed": self._front.handed_count,
+        }
 
     # ---- Calls in Python's hands ----
 

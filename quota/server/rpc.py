@@ -17,7 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from quota.server.metrics import RpcTimer
+from quota.server.front_metrics import RpcTimer
 from quota.server.status import STATUS, details, status_code
 
 Method = Callable[[Any], Message | Iterator[Message]]

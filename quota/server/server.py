@@ -24,9 +24,10 @@ from quota.server.admin_service import AdminService
 from quota.server.catalog_files import CatalogFiles
 from quota.server.config_file import ConfigFile
 from quota.server.domains import Domains
+from quota.server.front_metrics import RpcTimer
 from quota.server.grpcio_front import GrpcioFront
 from quota.server.http import READY, HttpServer, open_http
-from quota.server.metrics import RpcTimer, build_registry, commit_observer
+from quota.server.metrics import build_registry, commit_observer
 from quota.server.native import NativeFront
 from quota.server.ports import address_text
 from quota.server.quota_service import QuotaService
