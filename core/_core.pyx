@@ -41,7 +41,7 @@ from call cimport INTERNAL, RESOURCE_EXHAUSTED
 from census cimport census_end, census_t, census_take
 from charge cimport terms_t
 from counters cimport (
-    CHARGED, REFUNDED, counters_add, counters_copy, counters_init, counters_t, decision_kind, units_kind, way_t,
+    CHARGED, REFUNDED, counter_charge, counter_t, counters_add, counters_copy, counters_init, counters_t, decision_kind, units_kind, way_t,
 )
 from decide cimport decide
 from descriptors cimport descriptors_read, descriptors_t

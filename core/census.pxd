@@ -50,12 +50,12 @@ cdef inline void census_take(
 ) noexcept nogil:
     """Count the accounts whose hash is in the range; `in_force` are the catalogs by their number. With the mutex held."""
     cdef uint64_t mask = ((<uint64_t>1) << chunks.bits) - 1
-    cdef uint64_t i = chunk_home(chunks, start), last = chunk_home(chunks, end)
+    cdef uint64_t first = chunk_home(chunks, start), last = chunk_home(chunks, end), i = first
     cdef const chunk_t* chunk
     cdef const record_t* record
     cdef bint runs_over = False     # into the next chunk
     cdef int slot
-    while i <= last or runs_over:
+    while i <= last or (runs_over and i - first <= mask):   # a small table's last chunk may run over into one that has been seen
         chunk = &chunks.at[i & mask]
         for slot in range(CHUNK_RECORDS):
             PREFETCH(chunks.at[(i + 1) & mask].records[slot])

@@ -4,7 +4,9 @@
 A kind is some numbers of the ledger that outlive catalog versions, packed into one word, so a counter never goes back. Kinds come from
 catalogs, not from callers (an unknown model is one label), so there are few. One open-addressed table, doubled when half full.
 
-What is counted has 128 bits: a pool of tokens sees 10^12 units in one draw, and 64 bits of micro-units are full after eighteen of them.
+Decisions of one kind nearly always charge one pool. So a decision's counter has room for the units of the first pool it saw, and the
+table is searched once for both; units of other pools have counters of their own. Units have 128 bits: one draw on a pool of tokens may be
+10^12 units, and 64 bits of micro-units are full after eighteen of them.
 """
 from libc.stdint cimport int64_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -23,8 +25,10 @@ cdef enum way_t:                    # of units: into what is used, or back
     REFUNDED = 2
 
 cdef struct counter_t:
-    i128 count
     uint64_t kind                   # 0: free; no kind is 0, since neither a verdict nor a way is
+    uint64_t count
+    i128 micro
+    uint16_t pool                   # of a decision's micro-units; 0: none yet
 
 cdef struct counters_t:
     int bits
@@ -81,14 +85,26 @@ cdef inline bint counters_grow(counters_t* self) noexcept nogil:
     return True
 
 
-cdef inline void counters_add(counters_t* self, uint64_t kind, int64_t amount) noexcept nogil:
+cdef inline counter_t* counters_add(counters_t* self, uint64_t kind) noexcept nogil:
+    """Count one more; its counter until the next is added, NULL if it is lost."""
     cdef counter_t* counter = counters_find(self, kind)
     if counter.kind == 0:
         if 2 * (self.used + 1) > (<uint64_t>1) << self.bits:
             if not counters_grow(self):
                 self.lost += 1
-                return
+                return NULL
             counter = counters_find(self, kind)
         counter.kind = kind
         self.used += 1
-    counter.count += amount
+    counter.count += 1
+    return counter
+
+
+cdef inline bint counter_charge(counter_t* self, uint16_t pool, int64_t micro) noexcept nogil:
+    """Count what a decision charged; false if the counter is for another pool."""
+    if self.pool == 0:
+        self.pool = pool
+    if self.pool != pool:
+        return False
+    self.micro += micro
+    return True

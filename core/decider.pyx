@@ -69,14 +69,14 @@ cdef class Decider(Archive):
         """Decide one request and count it. With the mutex held. `catalog` becomes -1 for an unknown account."""
         cdef terms_t terms
         cdef bint behind
-        cdef int i, outcome
+        cdef int outcome
         cdef record_t** where = self.seek(request, &outcome)
         catalog[0] = -1
         if outcome == NOT_HERE:
             return NOT_HERE
         if outcome == NOT_KNOWN:
             answer_unknown(answer)
-            counters_add(&self._decisions, decision_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT), 1)
+            counters_add(&self._decisions, decision_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
             return DECIDED
         where[0].flags |= RECENT
         catalog[0] = where[0].catalog
@@ -94,17 +94,29 @@ cdef class Decider(Archive):
         else:
             if answer.verdict == ALLOWED:
                 answer.ticket = track_note(&self._track, where[0])
-                for i in range(answer.charge_count):
-                    self.count_units(where[0], answer.charges[i].pool, CHARGED, answer.charges[i].micro)
-            counters_add(&self._decisions, decision_kind(
-                self._catalogs.in_force[catalog[0]].label, where[0].plan, answer.model, answer.verdict, answer.rule), 1)
+            self.count_decision(where[0], answer)
         return DECIDED
+
+    @cython.final
+    cdef void count_decision(self, const record_t* record, const answer_t* answer) noexcept nogil:
+        """Count it and what it charged. With the mutex held."""
+        cdef int i
+        cdef counter_t* counter = counters_add(&self._decisions, decision_kind(
+            self._catalogs.in_force[record.catalog].label, record.plan, answer.model, answer.verdict, answer.rule))
+        if answer.verdict != ALLOWED:   # a refusal may show what it would have cost
+            return
+        for i in range(answer.charge_count):
+            if counter == NULL or not counter_charge(counter, answer.charges[i].pool, answer.charges[i].micro):
+                self.count_units(record, answer.charges[i].pool, CHARGED, answer.charges[i].micro)
 
     @cython.final
     cdef void count_units(self, const record_t* record, uint16_t pool, way_t way, int64_t micro) noexcept nogil:
         """Count units that an account was charged, or got back, under the plan that it has now. With the mutex held."""
+        cdef counter_t* counter
         if micro:
-            counters_add(&self._units, units_kind(self._catalogs.in_force[record.catalog].label, record.plan, pool, way), micro)
+            counter = counters_add(&self._units, units_kind(self._catalogs.in_force[record.catalog].label, record.plan, pool, way))
+            if counter != NULL:
+                counter.micro += micro
 
     @cython.final
     cdef int look(self, record_t** where, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:

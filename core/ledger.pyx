@@ -171,21 +171,30 @@ cdef class Ledger(Decider):
         return [
             (labels.name(kind >> 53), labels.name(kind >> 37 & 0xffff), labels.name(kind >> 21 & 0xffff), kind & 31,
                 labels.name(kind >> 5 & 0xffff), count)
-            for kind, count in self.counts(&self._decisions)
+            for kind, count, _, _ in self.counts(&self._decisions)
         ]
 
     def units(self):
         """(catalog, plan, pool, whether they were given back, micro-units) of all that was moved. A plan is what the account had then."""
         labels = self._catalogs.labels
+        moved = {}
+        for kind, _, pool, micro in self.counts(&self._decisions):
+            if pool:
+                key = kind >> 53, kind >> 37 & 0xffff, pool, CHARGED
+                moved[key] = moved.get(key, 0) + micro
+        for kind, _, _, micro in self.counts(&self._units):
+            key = kind >> 53, kind >> 37 & 0xffff, kind >> 21 & 0xffff, kind & 31
+            moved[key] = moved.get(key, 0) + micro
         return [
-            (labels.name(kind >> 53), labels.name(kind >> 37 & 0xffff), labels.name(kind >> 21 & 0xffff), kind & 31 == REFUNDED, micro)
-            for kind, micro in self.counts(&self._units)
+            (labels.name(catalog), labels.name(plan), labels.name(pool), way == REFUNDED, micro)
+            for (catalog, plan, pool, way), micro in moved.items()
         ]
 
     @cython.final
     cdef list counts(self, const counters_t* counters):
-        """(kind, count) of every counter."""
+        """(kind, count, pool, micro-units) of every counter."""
         cdef counters_t copy
+        cdef counter_t* counter
         cdef uint64_t i
         pthread_mutex_lock(&self._mutex)
         copied = counters_copy(&copy, counters)
@@ -194,8 +203,10 @@ cdef class Ledger(Decider):
             raise MemoryError
         rows = []
         for i in range((<uint64_t>1) << copy.bits):
-            if copy.at[i].kind:
-                rows.append((copy.at[i].kind, <uint64_t>(copy.at[i].count >> 64) << <object>64 | <uint64_t>copy.at[i].count))
+            counter = &copy.at[i]
+            if counter.kind:
+                micro = (<object><uint64_t>(counter.micro >> 64) << 64) | <object><uint64_t>counter.micro
+                rows.append((counter.kind, counter.count, counter.pool, micro))
         free(copy.at)
         return rows
 
