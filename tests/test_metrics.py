@@ -7,11 +7,13 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Running
 from http2_peer import Peer
 from plans import START_MS, engine_with
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from quota import Request, __version__
@@ -32,6 +34,14 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def value(text: str, name: str, /, **labels: str) -> float:
     return samples(text)[name, frozenset(labels.items())]
+
+
+def exercise(running: Running) -> None:
+    """Let everything happen that makes a series: a charge, a refund, a refusal."""
+    ask = {"model": "glm-4.7", "tool": "cline"}
+    running.data.admit(admit_request("demo-lite", **ask, request_id="a"))
+    running.data.settle("demo-lite", "a", CANCEL)
+    running.data.admit(admit_request("demo-lite", **ask, draws={"prompt": 1000}))
 
 
 def test_decisions_are_counted(running: Running) -> None:
@@ -254,6 +264,24 @@ def test_metrics_follow_the_conventions(running: Running) -> None:
         assert family.type in {"counter", "gauge", "histogram"}
         assert not re.search(r"_(counter|gauge|histogram|total|ms|millis)$", family.name)
         assert not re.search(r"[A-Z]", family.name)
+
+
+def test_every_metric_is_documented(serve: Callable[..., Running], tmp_path: Path) -> None:
+    """docs/metrics.md lists name, type, labels and meaning of what a server with a store shows, and nothing else."""
+    running = serve(data=str(tmp_path / "data"))
+    exercise(running)
+    families = text_string_to_metric_families(running.get("/metrics")[1])
+    shown = sorted(row_of(family) for family in families if family.name.startswith("quotad_"))
+    page = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
+
+    assert "\n".join(shown) == "\n".join(sorted(re.findall(r"^\| `quotad_.*$", page, re.MULTILINE)))
+
+
+def row_of(family: Metric) -> str:
+    """A family as a line of the page's tables."""
+    suffix = "_total" if family.type == "counter" else ""
+    labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+    return f"| `{family.name}{suffix}` | {family.type} | {', '.join(labels)} | {family.documentation} |"
 
 
 def test_openmetrics_on_request(running: Running) -> None:

@@ -95,13 +95,13 @@ def _native_metrics(front: NativeFront) -> Iterator[Metric]:
     counts, nanoseconds = front.decision_times()
     yield HistogramMetricFamily(
         "quotad_decision_seconds",
-        "Time of one decision of Admit, its message read and its answer written; some in a thousand decisions are timed.",
+        "Time of a decision of Admit, from message to answer: of one group in about 1,024 decisions, the mean.",
         buckets=_buckets(DECISION_SECONDS_BUCKETS, counts),
         sum_value=nanoseconds / 1e9,
     )
     ended = CounterMetricFamily(
         "quotad_front_connections_ended",
-        "Connections that the front ended: handshake, stalled, silent, idle, age, or past their grace.",
+        "Connections that the front ended, by reason: handshake, stalled, silent, grace, idle, age.",
         labels=["reason"],
     )
     for reason, count in front.ended().items():

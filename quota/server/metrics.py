@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -167,6 +167,7 @@ class EngineCollector(Collector):
 
 def build_registry(engine: Engine, clock: Clock, store: Store | None) -> CollectorRegistry:
     """Make a registry of its own for one server, so that several can live in one process."""
+    disable_created_metrics()  # a gauge beside every histogram, which nobody asks for
     registry = CollectorRegistry()
     registry.register(EngineCollector(engine, clock))
     registry.register(StoreCollector(store))
