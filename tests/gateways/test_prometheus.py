@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 import urllib.error
@@ -15,11 +16,10 @@ from typing import Any
 
 from conftest import Running
 from test_metrics import exercise
+from test_rules import RULES, panels
 
 from quota.client import admit_request
 
-ROOT = Path(__file__).parent.parent.parent
-RULES = ROOT / "helm/quotad/files/rules.yaml"
 CONFIGURATION = """
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: [{rules}]
@@ -27,6 +27,7 @@ scrape_configs:
   - {{job_name: quotad, static_configs: [{{targets: ["{target}"]}}]}}
 """
 PATIENCE_S = 30.0
+STARTING = 503
 
 
 def promtool(*words: str, given: str = "") -> str:
@@ -43,13 +44,17 @@ class Prometheus:
         self.address = address
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the samples of an instant query; none while it does not answer yet."""
+        """Return the samples of an instant query; none while it does not answer yet. Raises HTTPError for a bad one."""
         url = f"http://{self.address}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
         try:
             with urllib.request.urlopen(url, timeout=5) as response:
                 return json.load(response)["data"]["result"]
+        except urllib.error.HTTPError as error:
+            if error.code != STARTING:
+                raise
         except (urllib.error.URLError, ConnectionError):
-            return []
+            pass
+        return []
 
     def wait_for(self, expression: str, done: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Return the samples once they are as wanted."""
@@ -104,6 +109,18 @@ def test_rules_are_valid_and_fire_where_they_should() -> None:
     """the rules parse, and their own tests pass."""
     assert "SUCCESS" in promtool("check", "rules", str(RULES))
     assert "SUCCESS" in promtool("test", "rules", str(Path(__file__).with_name("rules_test.yaml")))
+
+
+def test_every_panel_shows_something(serve: Callable[..., Running], tmp_path: Path) -> None:
+    """each expression of the dashboard is answered with samples by a Prometheus that scrapes a server with a store."""
+    running = serve(data=str(tmp_path / "data"))
+    exercise(running)
+    with prometheus(running.addresses.http, tmp_path / "prometheus") as scraping:
+        scraping.wait_for("count_over_time(quotad_build_info[1m]) >= 3", bool)
+        for panel in panels():
+            for target in panel["targets"]:
+                expression = re.sub(r"\$(job|instance)", ".*", target["expr"]).replace("$__rate_interval", "1m")
+                assert scraping.query(expression), (panel["title"], expression)
 
 
 def test_prometheus_scrapes_what_was_decided(running: Running, tmp_path: Path) -> None:
