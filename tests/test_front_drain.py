@@ -67,6 +67,7 @@ def test_nobody_new_is_let_in(serve: Serve) -> None:
     running = serve(grace_ms=5000)
     host, _, port = running.addresses.data.rpartition(":")
     with Peer(running.addresses.data) as peer:
+        assert health(peer)  # the connection has been accepted, and does not wait to be
         begun = peer.begin()
         thread = stopping(running)
         assert peer.read_until(lambda: bool(peer.goaways))
