@@ -1,4 +1,4 @@
-"""What Envoy does while quotad does not answer, with the settings that docs/envoy.md advises and with others."""
+"""What Envoy does while quotad does not answer, with the settings that docs/away.md advises and with others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateways.clients import KEYS, begin, ended
 from gateways.envoy import Envoy, envoy
 from gateways.quotad import EXAMPLES, Quotad
 from gateways.upstream import Upstream, serving
@@ -22,30 +23,31 @@ DENY = "failure_mode_deny: true"
 TIMEOUT = "timeout: 5s"
 SOON = {TIMEOUT: "timeout: 0.5s"}
 
-Begin = Callable[..., Envoy]
+Start = Callable[..., Envoy]
 
 
 @pytest.fixture
 def quotad(tmp_path: Path) -> Iterator[Quotad]:
     running = Quotad(tmp_path, "--envoy-domains", str(EXAMPLES / "domains.yaml"))
     with AdminClient(running.control) as admin:
-        admin.put_account(admin_pb2.Account(id="ann", catalog="workbench", plan="starter"))
+        for account in ("ann", "bob"):
+            admin.put_account(admin_pb2.Account(id=account, catalog="workbench", plan="starter"))
     yield running
     running.stop()
 
 
 @pytest.fixture
-def begin(quotad: Quotad, tmp_path: Path) -> Iterator[Begin]:
+def start(quotad: Quotad, tmp_path: Path) -> Iterator[Start]:
     """Start Envoy with changes to the example, and ask it once while quotad answers."""
     with ExitStack() as stack:
         upstream = stack.enter_context(serving(Upstream()))
 
-        def start(changes: dict[str, str]) -> Envoy:
+        def run(changes: dict[str, str]) -> Envoy:
             gateway = stack.enter_context(envoy(quotad.data, upstream.port, tmp_path, changes))
             assert (200, True) == ask(gateway)[:2]
             return gateway
 
-        yield start
+        yield run
 
 
 def ask(gateway: Envoy) -> tuple[int, bool, float]:
@@ -58,9 +60,9 @@ def ask(gateway: Envoy) -> tuple[int, bool, float]:
         return response.status, bool(response.read()), time.monotonic() - begun
 
 
-def test_stopped_and_denied(quotad: Quotad, begin: Begin) -> None:
+def test_stopped_and_denied(quotad: Quotad, start: Start) -> None:
     """503 without a body, once the timeout is over."""
-    gateway = begin(SOON)
+    gateway = start(SOON)
     quotad.stop()
 
     assert (503, False) == ask(gateway)[:2]
@@ -69,9 +71,9 @@ def test_stopped_and_denied(quotad: Quotad, begin: Begin) -> None:
     assert 200 == ask(gateway)[0]
 
 
-def test_stopped_and_allowed(quotad: Quotad, begin: Begin) -> None:
+def test_stopped_and_allowed(quotad: Quotad, start: Start) -> None:
     """the request passes, and Envoy counts it."""
-    gateway = begin(SOON | {DENY: "failure_mode_deny: false"})
+    gateway = start(SOON | {DENY: "failure_mode_deny: false"})
     quotad.stop()
 
     assert (200, True) == ask(gateway)[:2]
@@ -79,9 +81,9 @@ def test_stopped_and_allowed(quotad: Quotad, begin: Begin) -> None:
     quotad.start()
 
 
-def test_back_within_the_timeout(quotad: Quotad, begin: Begin) -> None:
+def test_back_within_the_timeout(quotad: Quotad, start: Start) -> None:
     """a request that came meanwhile waits, and is served."""
-    gateway = begin({})
+    gateway = start({})
     quotad.stop()
     statuses: list[int] = []
     waiting = threading.Thread(target=lambda: statuses.append(ask(gateway)[0]))
@@ -95,9 +97,9 @@ def test_back_within_the_timeout(quotad: Quotad, begin: Begin) -> None:
 @pytest.mark.parametrize(
     ("timeout", "seconds_least"), [("timeout: 0.5s", 0.49), ("# none", 0.019)], ids=["ours", "Envoy's own"]
 )
-def test_held_still(quotad: Quotad, begin: Begin, timeout: str, seconds_least: float) -> None:
+def test_held_still(quotad: Quotad, start: Start, timeout: str, seconds_least: float) -> None:
     """a process that has stopped answering costs each request the timeout, 20 ms unless set."""
-    gateway = begin({TIMEOUT: timeout})
+    gateway = start({TIMEOUT: timeout})
     quotad.process.send_signal(signal.SIGSTOP)
     status, body, seconds = ask(gateway)
 
@@ -105,3 +107,15 @@ def test_held_still(quotad: Quotad, begin: Begin, timeout: str, seconds_least: f
     assert seconds_least <= seconds < 5
     quotad.process.send_signal(signal.SIGCONT)
     assert 200 == ask(gateway)[0]
+
+
+@pytest.mark.parametrize("client", KEYS)
+def test_vendors_clients_try_again(quotad: Quotad, start: Start, client: str) -> None:
+    """twice, then they tell that the service is not available."""
+    gateway = start(SOON)
+    quotad.stop()
+    told = ended(begin(client, gateway.url))
+
+    assert 503 == told["status"]
+    assert 3 == gateway.stat("cluster.upstream.ratelimit.error")
+    quotad.start()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import os
-import subprocess
 import threading
 import time
 import urllib.error
@@ -18,19 +17,16 @@ from typing import Any
 import pytest
 from conftest import HandTime, Running
 
-from gateways.envoy import BUILT, ROOT, Envoy, envoy
+from gateways.clients import KEYS, SECONDS_MAX, begin, ended
+from gateways.envoy import ROOT, Envoy, envoy
 from gateways.upstream import Upstream, serving
 from quota.client import admit_request
 from quota.v1 import admin_pb2, quota_pb2
 
 Serve = Callable[..., Running]
 EXAMPLES = ROOT / "docs/envoy"
-HERE = Path(__file__).parent
-KEYS = {"anthropic": "key-of-ann", "openai": "key-of-bob"}
 ACCOUNTS = {"anthropic": "ann", "openai": "bob"}
-PATHS = {"anthropic": "/v1/messages", "openai": "/v1/chat/completions"}
 CALLS, TOKENS = "calls-5h", "tokens-day"
-SECONDS_MAX = 60
 
 clients = pytest.mark.parametrize("client", KEYS)
 
@@ -43,16 +39,9 @@ class World:
     upstream: Upstream
     envoy: Envoy
 
-    def begin(self, client: str, *how: str) -> subprocess.Popen[str]:
-        """Start a vendor's client on one request."""
-        program = (str(BUILT / "venv/bin/python"), str(HERE / "sdk.py"))
-        quiet = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        command = (*program, client, self.envoy.url, KEYS[client], *how)
-        return subprocess.Popen(command, env=quiet, text=True, stdout=subprocess.PIPE)
-
     def ask(self, client: str, *how: str) -> dict[str, Any]:
         """Return what a vendor's client made of one request."""
-        return ended(self.begin(client, *how))
+        return ended(begin(client, self.envoy.url, *how))
 
     def post(
         self, path: str = "/v1/messages", key: str = "key-of-ann", **headers: str
@@ -96,11 +85,6 @@ class World:
             if line.startswith("quotad_front_calls_total{") and "ShouldRateLimit" in line and 'status="OK"' in line
         ]  # fmt: skip
         return sum(int(float(line.split()[-1])) for line in found)
-
-
-def ended(client: subprocess.Popen[str]) -> dict[str, Any]:
-    output, _ = client.communicate(timeout=SECONDS_MAX)
-    return dict(json.loads(output))
 
 
 @pytest.fixture
@@ -204,7 +188,7 @@ def test_a_short_wait_is_waited_for(world: World, hand_time: HandTime, client: s
     for _ in range(5):
         assert 200 == world.post(key=KEYS[client])[0]
     world.wait_until_used(ACCOUNTS[client], calls=5, tokens=5 * 42)
-    asking = world.begin(client)
+    asking = begin(client, world.envoy.url)
     until = time.monotonic() + SECONDS_MAX
     while world.questions < 11:
         assert time.monotonic() < until
@@ -222,6 +206,18 @@ def test_a_model_that_fails_keeps_no_place(world: World) -> None:
     world.upstream.status = 500
 
     assert 500 == world.post()[0]
+    world.wait_until_used("ann", calls=1, tokens=0)
+
+
+def test_a_client_that_leaves_keeps_no_place(world: World) -> None:
+    """Envoy reports the end of a stream that its client has given up, too."""
+    world.upstream.hold_back = threading.Event()
+    connection = http.client.HTTPConnection(world.envoy.url.removeprefix("http://"))
+    headers = {"x-api-key": "key-of-ann", "content-type": "application/json"}
+    connection.request("POST", "/v1/messages", '{"model": "claude-sonnet"}', headers)
+    world.wait_until_used("ann", calls=1, tokens=0, holds=1)
+    connection.close()
+
     world.wait_until_used("ann", calls=1, tokens=0)
 
 
