@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 UPGRADES = 3
 SECONDS_BETWEEN = 1
 REPORT_SECONDS_MAX = 10  # what a stream used is told after its end
-GAP_MS_MAX = 10_000  # a process that starts on a busy machine; what is usual stands in docs/envoy.md
+GAP_MS_MAX = 10_000  # a process that starts on a busy machine; what is usual stands in docs/away.md
 
 
 @pytest.fixture
