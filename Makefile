@@ -7,7 +7,7 @@ BUILT := $(VENV)/.built
 SOURCES := pyproject.toml $(wildcard core/*.pxd core/*.pyx)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-front lint bench bench-full bench-front bench-compare campaign crash proto sanitize clean
+.PHONY: help setup serve test test-front test-gateways golden image lint bench bench-full bench-front bench-compare campaign crash proto sanitize fuzz soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,25 @@ $(FRONT)/.built: .ci/front-packages $(wildcard tests/front/node/*.json tests/fro
 
 test-front: $(BUILT) $(FRONT)/.built ## Ask the native front with clients of other languages
 	FRONT=$(abspath $(FRONT)) $(PYTHON) -m pytest tests/front/clients.py
+
+GATEWAYS := .gateways
+DOCKER ?= docker
+
+$(GATEWAYS)/.built: $(BUILT) .ci/gateway-packages tests/gateways/requirements.txt
+	.ci/gateway-packages
+	test -x $(GATEWAYS)/venv/bin/python || python3 -m venv $(GATEWAYS)/venv
+	$(GATEWAYS)/venv/bin/python -m pip install --quiet --requirement tests/gateways/requirements.txt
+	$(PYTHON) -m pip install --quiet --no-build-isolation --editable '.[dev,chart]'
+	@touch $@
+
+test-gateways: $(BUILT) $(GATEWAYS)/.built ## Run with what stands around it: real gateways, scrapers, charts
+	GATEWAYS=$(abspath $(GATEWAYS)) $(PYTHON) -m pytest tests/gateways
+
+golden: $(GATEWAYS)/.built ## Write anew what is generated for the chart: golden files, and the schema of its settings
+	PYTHONPATH=tests $(PYTHON) -m gateways.chart
+
+image: ## Build the container image, with docker or what DOCKER says
+	$(DOCKER) build --tag quotad:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
 lint: $(BUILT) ## Check style and types
 	$(VENV)/bin/ruff format --check quota tests benchmarks docs
@@ -104,9 +123,14 @@ crash: $(BUILT) ## Kill a loaded server 300 times and look for what it had ackno
 sanitize: $(BUILT) ## Run the core's tests under the address and undefined-behaviour sanitizers
 	.ci/sanitize
 
-proto: $(PROTO_VENV)/.built ## Generate quota/v1 from proto/
-	PATH=$(PROTO_VENV)/bin:$$PATH $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
-	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. proto/quota/v1/quota.proto proto/quota/v1/admin.proto
+fuzz: $(BUILT) ## Feed the native front damaged conversations under the sanitizers (10 minutes)
+	.ci/sanitize tests/front_fuzz.py --seconds 600
+
+soak: $(BUILT) ## Look whether memory stays flat over ten million calls among misbehaving peers (1 minute)
+	PYTHONPATH=benchmarks:tests $(PYTHON) tests/front_soak.py
+
+proto: $(PROTO_VENV)/.built ## Generate quota/v1 and quota/envoy from proto/
+	PROTO_PYTHON=$(abspath $(PROTO_VENV))/bin/python .ci/proto .
 
 clean: ## Remove what was built
-	rm -rf $(VENV) $(PROTO_VENV) $(FRONT) build core/_core.c quota/_core*.so *.egg-info
+	rm -rf $(VENV) $(PROTO_VENV) $(FRONT) $(GATEWAYS) build core/_core.c quota/_core*.so *.egg-info

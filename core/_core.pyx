@@ -30,7 +30,7 @@ from asked cimport (
     CANCEL, HOLD_MAX_MS, TEXT_BYTES_MAX, UNITS_MAX, asked_admit, asked_complete, asked_item, asked_renew, asked_settle, asked_t, asked_usage,
     batch_fits, request_complete,
 )
-from answered cimport answer_write, renewed_write, settled_write, standing_write, words_t
+from answered cimport answer_refused, answer_wait_us, answer_write, renewed_write, settled_write, standing_write, words_t
 from atomic cimport atomic_read, atomic_write
 from blob cimport (
     ADMISSION, BLOB_BYTES_MIN, BLOB_SCHEMA, BLOB_SCHEMA_MIN, OVERRIDE, PROMPT, TOMBSTONE, blob_checksum, read_byte, read_log, read_span,
@@ -38,14 +38,20 @@ from blob cimport (
 )
 from buffer cimport buffer_free, buffer_init, buffer_put, buffer_reserve, buffer_t
 from call cimport INTERNAL, RESOURCE_EXHAUSTED
+from census cimport census_end, census_t, census_take
 from charge cimport terms_t
-from counters cimport counter_kind, counters_add, counters_copy, counters_init, counters_t
+from counters cimport (
+    CHARGED, REFUNDED, counter_charge, counter_t, counters_add, counters_copy, counters_init, counters_t, decision_kind, units_kind, way_t,
+)
 from decide cimport decide
+from descriptors cimport descriptors_read, descriptors_t
+from domain cimport DESCRIPTORS_MAX, STYLES, domain_t, domains_t, key_t, prefix_t
 from fingerprint cimport request_id_hash, settlement_fingerprint
 from front cimport (
-    BUCKETS, HANDED, HEALTH_MAX, METHODS_MAX, PEER_BYTES, PREFIX_BYTES, SERVED, STATUSES, TOKENS_MAX, asking_t, call_t, figures_t,
-    front_t, limits_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
+    BUCKETS, ENDED_KINDS, HANDED, HEALTH_MAX, IDLE, LINGERING, METHODS_MAX, OLD, PEER_BYTES, PREFIX_BYTES, SERVED, SILENT, STALLED, STATUSES,
+    TOKENS_MAX, UNGREETED, asking_t, call_t, figures_t, front_t, limits_t, pthread_cond_t, pthread_mutex_t, session_t, tokens_t, worker_t,
 )
+from limited cimport ITEMS_MAX, ITEM_BYTES_MAX, limited_t, limited_write
 from line cimport line_lay, line_t, line_time
 from listing cimport account_copy, account_t, gather, gathered_t
 from log cimport ENTRIES_MAX_MAX, ENTRIES_MAX_MIN, entry_t
@@ -63,8 +69,8 @@ from record cimport (
 )
 from refusal cimport part_of_message_t, refusal_t, refusal_write
 from rules cimport (
-    CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, VERDICTS_MAX, concurrency_t, in_flight_t, limit_t,
-    member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
+    CATALOGS_MAX, CONCURRENCY_MAX, LABELS_MAX, LIMITS_MAX, METERS_MAX, POOLS_MAX, PROMPT_POOLS_MAX, VERDICTS_MAX, concurrency_t, in_flight_t,
+    in_force_t, limit_t, member_t, members_t, meter_t, model_t, pattern_t, plan_t, rules_plan, rules_t, version_t, weight_memo_t, weight_t,
 )
 from serving cimport session_resume
 from session cimport (
@@ -86,6 +92,7 @@ from table cimport (
     CHUNK_RECORDS, chunk_home, chunk_t, chunks_free, chunks_t, hash_tag, record_prefetch, table_add, table_find, table_init,
     table_move, table_prefetch, table_probable, table_remove, table_t,
 )
+from traced cimport TRACED_MAX, TRACEPARENT_BYTES, traced_t, traces_init, traces_take
 from track cimport track_free, track_note, track_purge, track_purge_reserve, track_reserve, track_t
 from vendor cimport refused_t, vendor_t, vendor_word
 from waiting cimport call_extend_answer, front_take, worker_collect, worker_expire, worker_may_sleep, worker_post, worker_release
@@ -136,6 +143,7 @@ include "ledger.pyx"
 include "line.pyx"
 include "gate.pyx"
 include "watermark.pyx"
+include "domain.pyx"
 include "service.pyx"
 include "front.pyx"
 include "connections.pyx"

@@ -67,21 +67,38 @@ cdef class Accounts:
 
         Raises FailedPrecondition if a plan that accounts are on would vanish; the old version then stays.
         """
+        return self.load_all([(spec, version)])[0]
+
+    def load_all(self, catalogs):
+        """Put several (spec, version) in force, whose names differ: all, or, where one cannot be, none. The Rules.
+
+        They are built before the mutex is asked for; decisions wait for the exchange of some pointers.
+        """
+        cdef Rules rules
+        cdef list built = [self.build(spec, version) for spec, version in catalogs]
+        new = len([rules for rules in built if rules.name not in self._catalogs.numbers])
+        if len(self._catalogs.rules) + new > CATALOGS_MAX:
+            raise FailedPrecondition(f"more than {CATALOGS_MAX} catalogs in one process")
+        for rules in built:
+            self.refuse_orphans(rules.spec)
+        for rules in built:
+            self._catalogs.load(rules, &self._mutex)
+        return tuple(built)
+
+    @cython.final
+    cdef Rules build(self, spec, str version):
         cdef Rules rules = Rules.__new__(Rules)
         rules.name, rules.version, rules.spec = spec.name, version, spec
         rules._kept, rules._blocks = [], []
         rules.c.serial = next_serial()
         rules.build(spec, self._catalogs.labels)
-        number = self._catalogs.numbers.get(spec.name, len(self._catalogs.rules))
-        if number == CATALOGS_MAX:
-            raise FailedPrecondition(f"more than {CATALOGS_MAX} catalogs in one process")
-        self.refuse_orphans(number, spec)
-        self._catalogs.load(rules, &self._mutex)
+        self._catalogs.labels.number(rules.name)  # room for it is found now, or not at all
         return rules
 
     @cython.final
-    cdef int refuse_orphans(self, int number, object spec) except -1:
+    cdef int refuse_orphans(self, object spec) except -1:
         labels = self._catalogs.labels
+        number = self._catalogs.numbers.get(spec.name)
         names = {plan.name for plan in spec.plans}
         orphans = {
             labels.name(label): count

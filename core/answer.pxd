@@ -31,6 +31,8 @@ cdef struct state_t:                # one limit as it stands
     int64_t used
     int64_t resets_at               # NEVER: nothing is drawn
     int64_t full_at
+    uint32_t draws                  # of a request: mask of those that it counts
+    bint refuses                    # the request
 
 cdef struct answer_t:
     int verdict
@@ -83,6 +85,7 @@ cdef inline state_t limit_state(
     state.limit = limit
     state.limit_micro = window.limit
     state.used = window_used(window, seen, slot, log)
+    state.draws, state.refuses = 0, False
     window_times(window, seen, slot, log, &state.resets_at, &state.full_at)
     return state
 
@@ -90,11 +93,14 @@ cdef inline state_t limit_state(
 cdef inline void answer_states(answer_t* answer, const ask_t* ask, bint explain) noexcept nogil:
     """List the limits that refuse, or with `explain` all that were touched."""
     cdef const touched_t* touched
+    cdef state_t* state
     cdef int j
     for j in range(ask.touched_count):
         touched = &ask.touched[j]
         if explain or touched.refuses:
-            answer.states[answer.state_count] = limit_state(touched.limit, touched.window, &ask.seen, touched.slot, touched.log)
+            state = &answer.states[answer.state_count]
+            state[0] = limit_state(touched.limit, touched.window, &ask.seen, touched.slot, touched.log)
+            state.draws, state.refuses = touched.draws, touched.refuses
             answer.state_count += 1
 
 

@@ -82,31 +82,33 @@ cdef inline name_t answer_model(const answer_t* self, const words_t* words, cons
     return request.model if self.model in (MODEL_NONE, MODEL_UNKNOWN_LABEL) else words.labels[self.model]
 
 
-cdef inline void answer_refusal(
-    const answer_t* self, const words_t* words, const request_t* request, name_t model, buffer_t* out
-) noexcept nogil:
+cdef inline refused_t answer_refused(const answer_t* self, const words_t* words, const request_t* request) noexcept nogil:
     cdef refused_t refused
-    refused.verdict, refused.rule, refused.model = self.verdict, words.labels[self.rule], model
+    refused.verdict, refused.rule, refused.model = self.verdict, words.labels[self.rule], answer_model(self, words, request)
     refused.limit, refused.frees_at, refused.request = self.limit, self.frees_at, request
-    put_vendor(out, 11, words.wording, &refused)
+    return refused
+
+
+cdef inline int64_t answer_wait_us(const answer_t* self, const words_t* words, int64_t now) noexcept nogil:
+    """How long to wait, or NEVER."""
+    if self.hints:
+        return words.rules.refusals[self.verdict].retry_after
+    return self.wait_until - now if self.wait_until != NEVER else NEVER
 
 
 cdef inline void answer_write(
     const answer_t* self, const words_t* words, const request_t* request, int64_t now, buffer_t* out
 ) noexcept nogil:
     """An AdmitResponse. `now` is the caller's, from which the wait counts."""
-    cdef name_t model = answer_model(self, words, request)
+    cdef refused_t refused
     cdef int i
     put_number(out, 1, self.verdict)
-    put_text(out, 2, model)
+    put_text(out, 2, answer_model(self, words, request))
     put_text(out, 3, words.labels[self.rule])
     for i in range(self.charge_count):
         put_charge(out, 4, words.labels[self.charges[i].pool], self.charges[i].micro)
     put_number(out, 5, self.weight_micro)
-    if self.hints:
-        put_moment(out, 6, words.rules.refusals[self.verdict].retry_after)
-    elif self.wait_until != NEVER:
-        put_moment(out, 6, self.wait_until - now)
+    put_moment(out, 6, answer_wait_us(self, words, now))
     put_moment(out, 7, self.wait_until)
     for i in range(self.state_count):
         put_state(out, 8, &self.states[i], words)
@@ -115,7 +117,8 @@ cdef inline void answer_write(
     if words.rules != NULL:
         put_version(out, 10, &words.versions[self.version])
     if self.verdict != ALLOWED and words.wording != NULL:
-        answer_refusal(self, words, request, model, out)
+        refused = answer_refused(self, words, request)
+        put_vendor(out, 11, words.wording, &refused)
 
 
 # ---- SettleResponse, RenewResponse ----

@@ -21,6 +21,7 @@ from nghttp2 cimport (
     NGHTTP2_NV_FLAG_NO_COPY_VALUE, nghttp2_data_provider, nghttp2_data_source, nghttp2_nv, nghttp2_session, nghttp2_submit_response,
     nghttp2_submit_trailer, ssize_t,
 )
+from traced cimport traces_add
 from watermark cimport watermark_failed, watermark_may_leave
 
 cdef enum status_t:                 # gRPC's
@@ -43,7 +44,7 @@ cdef extern from *:
     static const char *const STATUS_TEXTS[17] = {
         "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
     static const char HEX_DIGITS[] = "0123456789ABCDEF";
-    /* Upper ends of a histogram's buckets, nanoseconds: those of quota/server/metrics.py. */
+    /* Upper ends of a histogram's buckets, nanoseconds: those of quota/server/front_metrics.py. */
     static const int64_t TIMES[16] = {
         10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 25000000, 50000000, 100000000, 250000000,
         1000000000, 5000000000LL};
@@ -77,6 +78,7 @@ cdef inline call_t* call_new(session_t* session, int32_t stream) noexcept nogil:
         self.next.previous = self
     session.calls = self
     session.call_count += 1
+    worker.figures.streams += 1
     return self
 
 
@@ -136,6 +138,7 @@ cdef inline void call_leave(call_t* self) noexcept nogil:
     if self.next != NULL:
         self.next.previous = self.previous
     session.call_count -= 1
+    self.worker.figures.streams -= 1
     session.input_bytes -= self.message_room - INLINE_BYTES
     if not self.answered:
         self.worker.figures.streams_reset += 1
@@ -175,6 +178,8 @@ cdef inline void call_count(call_t* self, int status) noexcept nogil:
     self.worker.figures.calls[self.method][status] += 1
     self.worker.figures.times[self.method][bucket] += 1
     self.worker.figures.times_sum[self.method] += taken
+    if self.traced:
+        traces_add(&self.worker.traces, &self.trace_parent[0], self.method, status, self.arrived, self.worker.monotonic)
 
 
 cdef inline void call_settled(call_t* self) noexcept nogil:

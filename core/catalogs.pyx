@@ -4,13 +4,6 @@ cdef enum:
     VERSIONS_KEPT = 64              # beside those in force; settlements of older admissions are priced by today's version
 
 
-cdef struct in_force_t:
-    const rules_t* rules
-    uint32_t version
-    uint16_t label                  # of the name
-    name_t name
-
-
 @cython.final
 @cython.internal
 cdef class Catalogs:

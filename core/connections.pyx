@@ -83,6 +83,7 @@ cdef class Connections:
             self.worker.spare = call.queued
             free(call)
         buffer_free(&self.worker.out)
+        free(self.worker.traces.at)
         buffer_free(&self._output)
         pthread_mutex_destroy(&self.worker.inbox_mutex)
         free(self._input)

@@ -14,7 +14,8 @@ cdef void answer_unknown(answer_t* answer) noexcept nogil:
 @cython.internal
 cdef class Decider(Archive):
 
-    cdef counters_t _counters
+    cdef counters_t _decisions
+    cdef counters_t _units          # micro
     cdef uint64_t _behind
     cdef uint64_t _replays
     cdef forgotten_t _forgotten
@@ -22,13 +23,14 @@ cdef class Decider(Archive):
     cdef int64_t _capacity
 
     def __cinit__(self, bytes hash_key not None):
-        if not counters_init(&self._counters, 6):
+        if not counters_init(&self._decisions, 6) or not counters_init(&self._units, 6):
             raise MemoryError
         self._capacity = MICRO
         self.bound(Bounds())
 
     def __dealloc__(self):
-        free(self._counters.at)
+        free(self._decisions.at)
+        free(self._units.at)
 
     def bound(self, bounds):
         """Set how much one account may have open or remembered, as a quota.types.Bounds; from the next decision on."""
@@ -74,7 +76,7 @@ cdef class Decider(Archive):
             return NOT_HERE
         if outcome == NOT_KNOWN:
             answer_unknown(answer)
-            counters_add(&self._counters, counter_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
+            counters_add(&self._decisions, decision_kind(0, 0, 0, ACCOUNT_UNKNOWN, RULE_ACCOUNT))
             return DECIDED
         where[0].flags |= RECENT
         catalog[0] = where[0].catalog
@@ -92,9 +94,29 @@ cdef class Decider(Archive):
         else:
             if answer.verdict == ALLOWED:
                 answer.ticket = track_note(&self._track, where[0])
-            counters_add(&self._counters, counter_kind(
-                self._catalogs.in_force[catalog[0]].label, where[0].plan, answer.model, answer.verdict, answer.rule))
+            self.count_decision(where[0], answer)
         return DECIDED
+
+    @cython.final
+    cdef void count_decision(self, const record_t* record, const answer_t* answer) noexcept nogil:
+        """Count it and what it charged. With the mutex held."""
+        cdef int i
+        cdef counter_t* counter = counters_add(&self._decisions, decision_kind(
+            self._catalogs.in_force[record.catalog].label, record.plan, answer.model, answer.verdict, answer.rule))
+        if answer.verdict != ALLOWED:   # a refusal may show what it would have cost
+            return
+        for i in range(answer.charge_count):
+            if counter == NULL or not counter_charge(counter, answer.charges[i].pool, answer.charges[i].micro):
+                self.count_units(record, answer.charges[i].pool, CHARGED, answer.charges[i].micro)
+
+    @cython.final
+    cdef void count_units(self, const record_t* record, uint16_t pool, way_t way, int64_t micro) noexcept nogil:
+        """Count units that an account was charged, or got back, under the plan that it has now. With the mutex held."""
+        cdef counter_t* counter
+        if micro:
+            counter = counters_add(&self._units, units_kind(self._catalogs.in_force[record.catalog].label, record.plan, pool, way))
+            if counter != NULL:
+                counter.micro += micro
 
     @cython.final
     cdef int look(self, record_t** where, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:

@@ -141,22 +141,57 @@ cdef class Decision:
         """What decided; None for an unknown account."""
         return None if self._rules is None else self._catalogs.version(self._version)
 
+    def limited(self, int style, int headers, list draws not None):
+        """A RateLimitResponse of Envoy's with a status for each of `draws`, which say by number what a descriptor draws. `style` and `headers` as
+        in quota.server.domains. For the answer to a request that explains."""
+        cdef limited_t limited
+        cdef words_t words
+        cdef buffer_t out
+        cdef int i
+        if len(draws) > DESCRIPTORS_MAX or not 0 <= style < STYLES:
+            raise ValueError
+        self.fill(&words, &limited.refused)
+        limited.records, limited.now = self._request.c.records, self._now
+        limited.wait = self._wait_until - self._now if self._wait_until != NEVER else NEVER
+        if self._hints:
+            limited.wait = self._rules.c.refusals[self._verdict].retry_after
+        limited.states, limited.state_count = self._states, self._state_count
+        limited.style, limited.headers, limited.count = style, headers, <int>len(draws)
+        for i in range(limited.count):
+            limited.draws[i] = draws[i]
+        buffer_init(&out)
+        limited_write(&limited, &words, &out)
+        try:
+            if out.failed:
+                raise MemoryError
+            return out.at[:out.size]
+        finally:
+            buffer_free(&out)
+
+    cdef void fill(self, words_t* words, refused_t* refused):
+        """What a refusal is worded by, and what of it is told."""
+        cdef Rules rules = self._rules
+        words.labels, words.versions = self._catalogs.labels.at, self._catalogs.versions
+        words.rules = &rules.c if rules is not None else NULL
+        if rules is None and self._catalogs.rules:
+            rules = self._catalogs.rules[self._catalogs.wording]
+        words.wording = &rules.c if rules is not None else NULL
+        refused.verdict, refused.limit, refused.frees_at, refused.request = self._verdict, self._limit, self._frees_at, &self._request.c
+        refused.rule, refused.model = self._catalogs.labels.at[self._rule], self._request.c.model
+        if self._model not in (MODEL_NONE, MODEL_UNKNOWN_LABEL):
+            refused.model = self._catalogs.labels.at[self._model]
+
     @property
     def vendor(self):
         """The refusal in the vendor's words; None when allowed."""
-        cdef Rules rules = self._rules
+        cdef words_t words
         cdef refused_t refused
         cdef vendor_t vendor
         cdef buffer_t text
         if self._verdict == ALLOWED or not self._catalogs.rules:
             return None
-        if rules is None:
-            rules = self._catalogs.rules[self._catalogs.wording]
-        refused.verdict, refused.limit, refused.frees_at, refused.request = self._verdict, self._limit, self._frees_at, &self._request.c
-        refused.rule, refused.model = self._catalogs.labels.at[self._rule], self._request.c.model
-        if self._model not in (MODEL_NONE, MODEL_UNKNOWN_LABEL):
-            refused.model = self._catalogs.labels.at[self._model]
-        vendor_word(&vendor, &rules.c, &refused)
+        self.fill(&words, &refused)
+        vendor_word(&vendor, words.wording, &refused)
         buffer_init(&text)
         refusal_write(vendor.refusal, &vendor.filling, &text)
         try:

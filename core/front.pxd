@@ -16,6 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from buffer cimport buffer_t
 from nghttp2 cimport nghttp2_nv, nghttp2_option, nghttp2_session, nghttp2_session_callbacks
+from traced cimport TRACEPARENT_BYTES, traces_t
 from watermark cimport watermark_t
 
 cdef extern from "<pthread.h>" nogil:
@@ -31,6 +32,7 @@ cdef enum:
     PEER_BYTES = 64
     STATUSES = 17                   # gRPC's, 0 to 16
     BUCKETS = 16                    # of a histogram of times
+    SAMPLE_DECISIONS = 1024         # one group of calls is timed in about as many decisions
     METHODS_MAX = 64
     GATHERED_MAX = 16               # calls decided together: as many as the service fetches memory for at once
     TOKENS_MAX = 256
@@ -38,8 +40,8 @@ cdef enum:
 
 cdef enum method_kind_t:            # those below HEALTH are Service.serve's
     GATHERED = 0                    # Admit: decided together with what came in the same read
-    HEALTH = 6
-    PYTHON = 7                      # and all from here on
+    HEALTH = 7
+    PYTHON = 8                      # and all from here on
 
 cdef enum served_t:
     HANDED = 0
@@ -118,10 +120,22 @@ cdef struct front_t:
     uint32_t handed_count           # in the queue or in Python's hands
     bint closed
 
+cdef enum ended_t:                  # why the front ended a connection
+    UNGREETED = 0                   # no handshake in time
+    STALLED = 1                     # answers not fetched
+    SILENT = 2                      # no answer to our ping
+    LINGERING = 3                   # still there after its grace
+    IDLE = 4                        # no call for long
+    OLD = 5
+    ENDED_KINDS = 6
+
 cdef struct figures_t:
     uint64_t calls[METHODS_MAX + 1][STATUSES]       # the last method: none that is served
     uint64_t times[METHODS_MAX + 1][BUCKETS + 1]    # answers by the time they took; the last bucket: longer
     uint64_t times_sum[METHODS_MAX + 1]             # nanoseconds
+    uint64_t decision_times[BUCKETS + 1]            # of those sampled; a group counts as its mean, once
+    uint64_t decision_times_sum
+    uint64_t sessions_ended[ENDED_KINDS]
     uint64_t sessions_opened
     uint64_t sessions_closed
     uint64_t sessions_refused
@@ -131,6 +145,7 @@ cdef struct figures_t:
     uint64_t bytes_in
     uint64_t bytes_out
     uint64_t waiting                # now, for the disk
+    uint64_t streams                # likewise, open
 
 cdef struct worker_t:
     front_t* front
@@ -145,6 +160,7 @@ cdef struct worker_t:
     int64_t deadline                # the next one, 0: none
     call_t* gathered[GATHERED_MAX]  # whole, and decided before what was read is done with
     int gathered_count
+    int unsampled                   # decisions since the last that were timed
     session_t* dirty                # have something to send although nothing was read
     buffer_t out                    # scratch: an answer being made
     pthread_mutex_t inbox_mutex
@@ -153,6 +169,7 @@ cdef struct worker_t:
     bint has_waited                 # the watermark has been told of somebody who waits
     int bell                        # eventfd: something lies in the inbox, or the watermark has risen
     figures_t figures
+    traces_t traces
 
 cdef struct session_t:
     worker_t* worker
@@ -199,6 +216,7 @@ cdef struct call_t:
     bint parked
     bint handed
     bint listed                     # in worker.waiting
+    bint traced                     # `trace_parent` is the caller's
     uint32_t header_bytes
     int64_t deadline                # monotonic, 0: none
     bint impatient                  # the deadline is the server's own: the disk does not answer
@@ -225,3 +243,4 @@ cdef struct call_t:
     call_t* waiting_next
     uint8_t short_message[INLINE_BYTES]
     uint8_t short_answer[ANSWER_BYTES]
+    char trace_parent[TRACEPARENT_BYTES]

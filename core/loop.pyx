@@ -17,6 +17,8 @@ cdef enum stage_t:
     LEAVING = 2                     # none at all; connections end with their last call
     ENDING = 3                      # at once
 
+ENDED_REASONS = ("handshake", "stalled", "silent", "grace", "idle", "age")      # as ended_t
+
 cdef struct patience_t:             # nanoseconds
     int64_t handshake               # for the preface, TLS included
     int64_t idle                    # without a call
@@ -37,14 +39,18 @@ cdef class Loop(Connections):
     cdef int64_t _sweep_at
 
     def __cinit__(self, Front front not None, clock, settings):
+        self.take_patience(settings)
+
+    # ---- From other threads ----
+
+    def take_patience(self, settings):
+        """Bear with peers as long as a quota.settings.Settings says, from now on; each length is read by itself."""
         self._patience.handshake = settings.handshake_ms_max * MS
         self._patience.idle = settings.idle_ms_max * MS
         self._patience.stalled = settings.stalled_ms_max * MS
         self._patience.silent = settings.keepalive_ms * MS
         self._patience.ping = settings.keepalive_timeout_ms * MS
         self._patience.grace = settings.grace_ms * MS
-
-    # ---- From other threads ----
 
     def listen(self, int descriptor):
         """Accept from a listening, non-blocking socket that the caller keeps open. Before `run`."""
@@ -56,6 +62,11 @@ cdef class Loop(Connections):
         self._listener_count += 1
         if epoll_ctl(self._epoll, EPOLL_CTL_ADD, descriptor, &event) != 0:
             raise OSError(errno, "cannot wait for connections")
+
+    def trace(self):
+        """Note calls that are traced, for `traced`. Before `run`."""
+        if not traces_init(&self.worker.traces):
+            raise MemoryError
 
     def secure(self, channels):
         """Speak TLS: `channels()` makes what encrypts one connection. None: plain, for those to come."""
@@ -99,6 +110,18 @@ cdef class Loop(Connections):
             for method in range(self.front.c.method_count + 1)
         ]
 
+    def decision_times(self):
+        """(decisions of Admit by the bucket of the nanoseconds that they took, all their nanoseconds), of those that were timed: some in each
+        SAMPLE_DECISIONS, which count as one."""
+        cdef int bucket
+        cdef figures_t* figures = &self.worker.figures
+        return [figures.decision_times[bucket] for bucket in range(BUCKETS + 1)], figures.decision_times_sum
+
+    def ended(self):
+        """How many connections were ended from here, by ENDED_REASONS."""
+        cdef int kind
+        return {ENDED_REASONS[kind]: self.worker.figures.sessions_ended[kind] for kind in range(<int>ENDED_KINDS)}
+
     @cython.final
     cdef str path(self, int method):
         return self.front.methods[method] if method < self.front.c.method_count else ""
@@ -116,7 +139,26 @@ cdef class Loop(Connections):
             "bytes_received": figures.bytes_in,
             "bytes_sent": figures.bytes_out,
             "answers_waiting": figures.waiting,
+            "streams": figures.streams,
         }
+
+    def traced(self):
+        """(path, traceparent, status, when it came, when it was answered) of every call noted since the last time, in monotonic nanoseconds.
+
+        For one thread at a time. The path is empty for methods that are not served."""
+        cdef traced_t it
+        cdef list found = []
+        cdef int _
+        for _ in range(TRACED_MAX):
+            if self.worker.traces.at == NULL or not traces_take(&self.worker.traces, &it):
+                break
+            found.append((self.path(it.method), it.parent[:TRACEPARENT_BYTES].decode("latin-1"), it.status, it.arrived, it.answered))
+        return found
+
+    @property
+    def traces_lost_count(self):
+        """Traced calls that found no room."""
+        return self.worker.traces.lost
 
     # ---- The thread ----
 
@@ -214,25 +256,31 @@ cdef class Loop(Connections):
         cdef session_t* session = conn.session
         cdef int64_t now = self.worker.monotonic
         if not session.greeted and now - session.opened > self._patience.handshake:
-            self.close(conn)
+            self.end_conn(conn, UNGREETED)
         elif conn.out.size and now - conn.moved > self._patience.stalled:
-            self.close(conn)
+            self.end_conn(conn, STALLED)
         elif session.output_bytes and now - session.fetched > self._patience.stalled:
-            self.close(conn)
+            self.end_conn(conn, STALLED)
         elif session.pinged and now - session.pinged > self._patience.ping:
-            self.close(conn)
+            self.end_conn(conn, SILENT)
         elif session.leaving and now - conn.warned > self._patience.grace:
-            self.close(conn)
+            self.end_conn(conn, LINGERING)
         elif conn.warned and not session.leaving and (session.pinged == 0 or now - conn.warned > min(NS_PER_SECOND, self._patience.grace)):
             session_leave(session)
             conn.warned = now
             self.flush(conn)
         elif conn.warned == 0 and (conn.old and now >= conn.old or now - session.active > self._patience.idle):
+            self.worker.figures.sessions_ended[<int>OLD if conn.old and now >= conn.old else <int>IDLE] += 1
             self.warn_peer(conn)
             self.flush(conn)
         elif session.pinged == 0 and now - session.heard > self._patience.silent:
             session_ping(session)
             self.flush(conn)
+
+    @cython.final
+    cdef void end_conn(self, conn_t* conn, int kind) noexcept nogil:
+        self.worker.figures.sessions_ended[kind] += 1
+        self.close(conn)
 
     @cython.final
     cdef void warn_peer(self, conn_t* conn) noexcept nogil:

@@ -5,7 +5,7 @@ Headers come one by one; what is wrong with one is kept until all are there, so 
 gRPC's order: the protocol, the method, the encoding, who asks.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from buffer cimport buffer_put
 from call cimport (
@@ -13,6 +13,7 @@ from call cimport (
 )
 from front cimport PYTHON, ROLE_NONE, call_t, front_t, tokens_t, worker_t
 from siphash cimport siphash
+from traced cimport TRACEPARENT_BYTES, is_sampled
 
 cdef extern from *:
     """
@@ -111,6 +112,9 @@ cdef inline void call_header(call_t* self, const uint8_t* name, size_t name_size
             self.refused, self.refusal = UNIMPLEMENTED, "This grpc-encoding is not known"
     elif worker.front.tokens != NULL and is_text(name, name_size, "authorization", 13):
         self.role = token_role(worker.front, value, value_size)
+    elif is_text(name, name_size, "traceparent", 11) and worker.traces.at != NULL and is_sampled(value, value_size):
+        self.traced = True
+        memcpy(&self.trace_parent[0], value, TRACEPARENT_BYTES)
     if self.method < worker.front.method_count and worker.front.methods[self.method].kind >= PYTHON and name[0] != 0x3a:
         buffer_put(&self.metadata, name, name_size)
         buffer_put(&self.metadata, <const char*>"\0", 1)

@@ -137,6 +137,12 @@ cdef struct version_t:              # of a catalog, by number; what was decided 
     name_t catalog
     name_t text
 
+cdef struct in_force_t:             # a catalog that decides, by its own number
+    const rules_t* rules
+    uint32_t version
+    uint16_t label                  # of the name
+    name_t name
+
 
 cdef inline bint bit_has(const uint64_t* bits, int32_t index) noexcept nogil:
     """Whether a set holds an index; NULL is the set of all, and of none at all too."""

@@ -11,21 +11,34 @@ cdef enum verb_t:                   # as SERVED_METHODS
     SETTLE = 3
     RENEW = 4
     GET_USAGE = 5
+    SHOULD_RATE_LIMIT = 6
 
-SERVED_METHODS = ("Admit", "AdmitBatch", "Peek", "Settle", "Renew", "GetUsage")
+cdef enum:
+    LIMITED_BYTES_MAX = 2 * (DESCRIPTORS_MAX + ITEMS_MAX) * ITEM_BYTES_MAX      # of a RateLimitResponse that allows
+
+SERVED_METHODS = ("Admit", "AdmitBatch", "Peek", "Settle", "Renew", "GetUsage", "ShouldRateLimit")
 
 
 @cython.final
 @cython.auto_pickle(False)
 cdef class Service:
-    """Serves a ledger's data port. A batch has at most `batch_items_max` items."""
+    """Serves a ledger's data port. A batch has at most `batch_items_max` items. Envoy's descriptors mean nothing until `set_domains`."""
 
     cdef Ledger _ledger
     cdef size_t _batch_items_max
+    cdef uint64_t _domains          # address of the domains_t in force
+    cdef list _kept                 # every Domains that ever was: somebody may be reading
 
     def __cinit__(self, Ledger ledger not None, size_t batch_items_max):
         self._ledger = ledger
         self._batch_items_max = batch_items_max
+        self._kept = []
+        self.set_domains(Domains(()))
+
+    def set_domains(self, Domains domains not None):
+        """Read descriptors under these domains from now on."""
+        self._kept.append(domains)
+        atomic_write(&self._domains, <uint64_t>&domains.c)
 
     cdef int serve(
         self, int method, const uint8_t* at, size_t size, int64_t now, buffer_t* out, uint64_t* ticket, size_t* rest
@@ -50,6 +63,8 @@ cdef class Service:
             served = self.renew(wire, now, out, ticket)
         elif method == GET_USAGE:
             served = self.get_usage(wire, now, out)
+        elif method == SHOULD_RATE_LIMIT:
+            served = self.should_rate_limit(wire, now, out, ticket)
         if rest[0] == 0 and (served == HANDED or out.failed):
             out.size, out.failed = start, False
             ticket[0] = 0
@@ -251,6 +266,72 @@ cdef class Service:
             standing_write(&standing, &words, terms.version, record.plan, account, out)
         standing_free(&standing)
         return DECIDED if taken else NO_MEMORY
+
+    # ---- ShouldRateLimit ----
+
+    cdef int should_rate_limit(self, wire_t wire, int64_t now, buffer_t* out, uint64_t* ticket) noexcept nogil:
+        """Descriptors that charge are an Admit, those that charge nothing and open no hold a Peek."""
+        cdef descriptors_t descriptors
+        cdef asked_t* asked = &descriptors.asked
+        cdef answer_t answer
+        cdef record_t** where
+        cdef int outcome, catalog
+        if not descriptors_read(&descriptors, <const domains_t*>atomic_read(&self._domains), wire, DEPTH_MAX):
+            return HANDED
+        asked_complete(asked)
+        if buffer_reserve(out, LIMITED_BYTES_MAX) == NULL:
+            return HANDED
+        pthread_mutex_lock(&self._ledger._mutex)
+        if descriptors.records:
+            outcome = self.record(&asked.request, now, &answer, &catalog)
+        elif descriptors.checks and not descriptors.holds:
+            where = self._ledger.seek(&asked.request, &outcome)
+            if outcome != NOT_HERE:
+                outcome = self._ledger.look(where, &asked.request, now, &answer, &catalog)
+        else:
+            outcome = self._ledger.run(&asked.request, now, &answer, &catalog)
+        if outcome == DECIDED:
+            self.write_limited(&answer, catalog, &descriptors, now, out)
+            ticket[0] = answer.ticket
+        pthread_mutex_unlock(&self._ledger._mutex)
+        return SERVED if outcome == DECIDED else HANDED
+
+    cdef int record(self, request_t* request, int64_t now, answer_t* answer, int* catalog) noexcept nogil:
+        """Charge what already happened. An id that stands for an admission settles that; and what has happened keeps no place in flight, also
+        where the plan opens a hold for every id. With the mutex held."""
+        cdef settled_t settled
+        cdef record_t** where
+        cdef int draw_count = request.draw_count
+        cdef int outcome = self._ledger.run(request, now, answer, catalog)
+        cdef bint settles = outcome == CONFLICT
+        if not settles and (outcome != DECIDED or answer.hold_until == 0):
+            return outcome
+        where = self._ledger.seek(request, &outcome)
+        if not settles:
+            request.draw_count = 0      # it stays as it was charged
+        outcome = self._ledger.settle_at(
+            where, request, False, settlement_fingerprint(False, request.draws, request.draw_count), now, &settled)
+        request.draw_count = draw_count
+        if settles:
+            answer_begin(answer)
+            answer.verdict = ALLOWED
+        answer.ticket = self._ledger._track.ticket
+        return outcome
+
+    cdef void write_limited(
+        self, const answer_t* answer, int catalog, const descriptors_t* descriptors, int64_t now, buffer_t* out
+    ) noexcept nogil:
+        cdef words_t words
+        cdef limited_t limited
+        self.words(&words, catalog)
+        limited.refused = answer_refused(answer, &words, &descriptors.asked.request)
+        limited.wait = answer_wait_us(answer, &words, now)
+        limited.states, limited.state_count = answer.states, answer.state_count
+        limited.records, limited.now = descriptors.records, now
+        limited.style, limited.headers = descriptors.style, descriptors.domain.headers
+        limited.count = descriptors.count
+        memcpy(limited.draws, descriptors.draws, sizeof(descriptors.draws))
+        limited_write(&limited, &words, out)
 
     def answer(self, int method, bytes message not None, int64_t now):
         """(whether it is served, the response, its ticket, where the rest begins): `serve` for callers in Python."""

@@ -40,6 +40,7 @@ cdef struct settled_pool_t:
 
 cdef struct settled_t:              # the answer
     bint late
+    bint replayed                   # the answer that an earlier settlement had: nothing is moved
     int past_draw
     int pool_count
     settled_pool_t pools[SETTLED_POOLS_MAX]
@@ -72,6 +73,7 @@ cdef inline void settled_again(settled_t* self, const admission_t* admission) no
     """The answer that the first settlement had."""
     cdef const moved_t* moved
     cdef int i
+    self.replayed = True
     self.late = (admission.flags & LATE) != 0
     for i in range(admission.moved_count):
         moved = &admission_moved(admission)[i]
@@ -282,7 +284,7 @@ cdef inline int settle(
     cdef int outcome = DECIDED, i
     settled.pool_count = 0
     settled.past_draw = -1
-    settled.late = False
+    settled.late = settled.replayed = False
     settling.admission = side_find(side, request.id, request.id_hash, seen.now) if side != NULL else NULL
     if settling.admission == NULL:
         return NOT_KNOWN

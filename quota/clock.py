@@ -109,7 +109,7 @@ class Clock:
             self._epoch_ns += step_ns
             self._step_ns = 0
         if step_ns:
-            logger.warning("clock: adopted a forward step of %.1f s", step_ns / 1e9)
+            logger.warning("a forward step of the wall clock was adopted", extra={"step_seconds": step_ns / 1e9})
         return step_ns // 1000
 
     def _advance(self, compare: bool = False) -> int:
@@ -141,9 +141,9 @@ class Clock:
         if abs(difference_ns - self._step_ns) > STEP_NS:
             self._alarms_count += 1
             logger.error(
-                "clock: the wall clock was set %s by %.1f s; not followed, time goes on by CLOCK_BOOTTIME%s",
+                "the wall clock was set %s, which is not followed: time goes on by CLOCK_BOOTTIME%s",
                 "forward" if difference_ns > 0 else "back",
-                abs(difference_ns) / 1e9,
                 " (`quotad clock accept` adopts it)" if difference_ns > 0 else "",
+                extra={"step_seconds": difference_ns / 1e9},
             )
         self._slew_ns, self._step_ns = 0, difference_ns

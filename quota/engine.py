@@ -64,7 +64,7 @@ class Engine(Gate):
         self.ledger.bound(bounds)
         self._loaded_at_ms: dict[str, int] = {}
         self.on_load: Callable[[str | Path, CatalogVersion, int], None] | None = None
-        """Told of each catalog's source, version and load time in microseconds, before any account can be put on it."""
+        """Told of source, version and load time in microseconds by `load_catalog`, before any account can be put on it."""
         self._changing = threading.Lock()  # one change of accounts or catalogs at a time; decisions do not take it
         for source in catalogs:
             self.load_catalog(source)
@@ -125,6 +125,17 @@ class Engine(Gate):
             (catalog, plan, model, Verdict(verdict).name, rule, count)
             for catalog, plan, model, verdict, rule, count in self.ledger.decisions()
         ]
+
+    def units(self) -> list[tuple[str, str, str, bool, int]]:
+        """Return (catalog, plan, pool, whether given back, micro-units) of all charges and refunds so far.
+
+        Charged are decisions, settlements and adjustments; the plan is the one that the account had then.
+        """
+        return self.ledger.units()
+
+    def census(self, *, now_ms: int | None = None) -> tuple[int, int, int]:
+        """Return how many holds are open, prompts can be joined, and request ids are remembered: looks at every account."""
+        return self.ledger.census(self.now_us(now_ms))
 
     # ---- Accounts ----
 
@@ -220,6 +231,15 @@ class Engine(Gate):
     def accounts_count(self) -> int:
         return self.ledger.account_count
 
+    def accounts_by_plan(self) -> dict[tuple[str, str], int]:
+        """Return how many accounts each plan in force has, by (catalog, plan)."""
+        counts = self.ledger.accounts_by_plan()
+        return {
+            (rules.name, plan.name): counts.get((rules.name, plan.name), 0)
+            for rules in self.ledger.rules()
+            for plan in rules.spec.plans
+        }
+
     @property
     def clock_behind_count(self) -> int:
         """Decisions that came more than 5 s before the account's last admission: a clock went back somewhere."""
@@ -258,16 +278,27 @@ class Engine(Gate):
         catalog = read_catalog(source)
         if loaded_at_us is None:
             loaded_at_us = self.clock.now_us()
-        loaded_at = datetime.fromtimestamp(loaded_at_us / 1_000_000, UTC)
-        version = f"{catalog.content_hash}@{loaded_at:%Y-%m-%dT%H:%M:%S}.{loaded_at_us // 1000 % 1000:03d}Z"
+        version = _version(catalog, loaded_at_us)
         spec = compile_catalog(catalog)
-        loaded = CatalogVersion(catalog.name, version)
         with self._changing:
-            self.ledger.load(spec, version)
+            self.ledger.load(spec, version.version)
             if self.on_load is not None:
-                self.on_load(source, loaded, loaded_at_us)
+                self.on_load(source, version, loaded_at_us)
         self._loaded_at_ms[catalog.name] = loaded_at_us // 1000
-        return loaded
+        return version
+
+    def load_catalogs(self, catalogs: Iterable[Catalog]) -> tuple[CatalogVersion, ...]:
+        """Put several catalogs in force, all of them or none, each in place of the one of its name; their names differ.
+
+        For those that come from files, and are read again at the next start: `on_load` is not told. Decisions go on meanwhile.
+        Raises CatalogError, or FailedPrecondition if accounts are on a plan that one of them lacks.
+        """
+        now_us = self.clock.now_us()
+        compiled = [(compile_catalog(catalog), _version(catalog, now_us)) for catalog in catalogs]
+        with self._changing:
+            self.ledger.load_all((spec, version.version) for spec, version in compiled)
+        self._loaded_at_ms.update((spec.name, now_us // 1000) for spec, _ in compiled)
+        return tuple(version for _, version in compiled)
 
     def catalogs(self) -> tuple[CatalogInfo, ...]:
         """Return the catalogs in force, in order of their first load."""
@@ -289,6 +320,12 @@ class Engine(Gate):
 def read_catalog(source: str | Path) -> Catalog:
     """Text if it has a line break, else a shipped name or a path. Raises CatalogError."""
     return parse(source) if isinstance(source, str) and "\n" in source else load(source)
+
+
+def _version(catalog: Catalog, loaded_at_us: int) -> CatalogVersion:
+    loaded_at = datetime.fromtimestamp(loaded_at_us / 1_000_000, UTC)
+    moment = f"{loaded_at:%Y-%m-%dT%H:%M:%S}.{loaded_at_us // 1000 % 1000:03d}Z"
+    return CatalogVersion(catalog.name, f"{catalog.content_hash}@{moment}")
 
 
 def account_from(row: tuple[str, str, str, int, int, int, tuple[tuple[str, int], ...]]) -> Account:

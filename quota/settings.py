@@ -167,8 +167,9 @@ def _durability() -> _Kind:
 # ---- The settings ---------------------------------------------------------------------------------------------------
 
 
-def _setting(default: Value | Callable[[], Value], kind: _Kind, meaning: str) -> Any:
-    metadata = {"kind": kind, "help": meaning}
+def _setting(default: Value | Callable[[], Value], kind: _Kind, meaning: str, *, live: bool = False) -> Any:
+    """`live` settings may change while a server runs; the others hold until it is started again."""
+    metadata = {"kind": kind, "help": meaning, "live": live}
     return (
         field(default_factory=default, metadata=metadata)
         if callable(default)
@@ -206,6 +207,7 @@ class Settings:
         _paths(),
         "catalog files, or directories of *.yaml, served beside the shipped ones; relative paths start at the working "
         "directory; a catalog that has a shipped one's name takes its place",
+        live=True,
     )
     catalog_default: str = _setting(
         "glm-2026", _word(), "catalog of accounts put without one, and of refusals to unknown accounts"
@@ -237,11 +239,13 @@ class Settings:
         _BOUNDS.hold_ms_max,
         _whole(1, BOUNDS_MOST.hold_ms_max),
         "how long one Admit or Renew may open a hold for, at most; a gateway that dies keeps its places for so long",
+        live=True,
     )
     holds_max: int = _setting(
         _BOUNDS.holds_max,
         _whole(1, BOUNDS_MOST.holds_max),
         "open holds of one account, at most, whatever its plan says; they are never forgotten, so they need a bound",
+        live=True,
     )
     request_ids_max: int = _setting(
         _BOUNDS.request_ids_max,
@@ -249,18 +253,28 @@ class Settings:
         "request ids of one account remembered beside those of its open holds, at most; past it the one whose 120 s are "
         "over first is forgotten, and its retry would be charged again: raise it for accounts with more than 2 requests "
         "a second",
+        live=True,
     )
     prompts_max: int = _setting(
         _BOUNDS.prompts_max,
         _whole(1, BOUNDS_MOST.prompts_max),
         "open prompts of one account, at most; past it the one unused for longest is forgotten, and its next call pays "
         "anew",
+        live=True,
     )
     tokens: str = _setting(
         "",
         _file(),
         "YAML file with the bearer tokens that callers of both gRPC ports show: a list of {name, token, role}, role read or "
         "write; read again when it changes; none: nobody needs one",
+        live=True,
+    )
+    envoy_domains: str = _setting(
+        "",
+        _file(),
+        "YAML file that says what the descriptors of Envoy's rate limit protocol mean, by domain; none: one domain `quotad`, "
+        "whose entries are called as the fields of AdmitRequest; docs/envoy.md",
+        live=True,
     )
     tls_cert: str = _setting(
         "", _file(), "certificate, PEM, that the data port shows, and those that signed it; none: no TLS there"
@@ -289,7 +303,9 @@ class Settings:
         "with admin_tls_client_ca: DNS names or URIs, one of which a peer's certificate must bear; none: any",
     )
     batch_items_max: int = _setting(10_000, _whole(1, 1_000_000), "requests in one AdmitBatch, at most")
-    page_accounts_max: int = _setting(10_000, _whole(1, 100_000), "accounts in one page of ListAccounts, at most")
+    page_accounts_max: int = _setting(
+        10_000, _whole(1, 100_000), "accounts in one page of ListAccounts, at most", live=True
+    )
     message_bytes_max: int = _setting(
         8_388_608, _whole(1_024, 1_073_741_824), "length of one message received, at most"
     )
@@ -339,26 +355,50 @@ class Settings:
         "PING, SETTINGS, PRIORITY, RST_STREAM and empty DATA frames of one connection at once, beyond one a millisecond and "
         "one a call; with more it is closed with ENHANCE_YOUR_CALM",
     )
-    handshake_ms_max: int = _setting(10_000, _whole(100, 600_000), "time for TLS and the beginning of HTTP/2, at most")
+    handshake_ms_max: int = _setting(
+        10_000, _whole(100, 600_000), "time for TLS and the beginning of HTTP/2, at most", live=True
+    )
     idle_ms_max: int = _setting(
-        600_000, _whole(100, 86_400_000), "time that a connection to the native front may be without a call"
+        600_000, _whole(100, 86_400_000), "time that a connection to the native front may be without a call", live=True
     )
     stalled_ms_max: int = _setting(
-        20_000, _whole(100, 600_000), "time that a peer of the native front may leave its answers unfetched"
+        20_000, _whole(100, 600_000), "time that a peer of the native front may leave its answers unfetched", live=True
     )
     keepalive_ms: int = _setting(
         60_000,
         _whole(100, 86_400_000),
         "time without a byte after which the native front asks by a PING whether the peer lives",
+        live=True,
     )
-    keepalive_timeout_ms: int = _setting(20_000, _whole(100, 600_000), "time that the peer has to answer that PING")
+    keepalive_timeout_ms: int = _setting(
+        20_000, _whole(100, 600_000), "time that the peer has to answer that PING", live=True
+    )
     connection_age_ms_max: int = _setting(
         0,
         _whole(0, 604_800_000),
         "age at which a connection to the native front is asked to go, up to a tenth earlier, so that clients spread anew; 0 = any",
     )
-    grace_ms: int = _setting(5_000, _whole(0, 600_000), "time that running calls have to end at a stop")
-    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "what is logged, and all above it")
+    grace_ms: int = _setting(5_000, _whole(0, 600_000), "time that running calls have to end at a stop", live=True)
+    traces: bool = _setting(
+        False,
+        _switch(),
+        "send spans of calls by OpenTelemetry, which quotad[otel] installs; its variables OTEL_... say where to",
+    )
+    log_level: str = _setting(
+        "info", _choice("debug", "info", "warning", "error"), "what is logged, and all above it", live=True
+    )
+    log_format: str = _setting(
+        "text",
+        _choice("text", "json"),
+        "how it is logged, a line each: text for people, json for collectors",
+        live=True,
+    )
+    log_refusals_ms: int = _setting(
+        10_000,
+        _whole(0, 86_400_000),
+        "time from one line of the log about refusals of a plan by a rule to the next, which has their count; 0 = none",
+        live=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +408,8 @@ class Setting:
     key: str
     allowed: str
     help: str
+    live: bool
+    """Whether a server that runs takes another value from its configuration file."""
     read: Callable[[object], Value]
 
     @property
@@ -380,7 +422,7 @@ class Setting:
 
 
 SETTINGS: Final[tuple[Setting, ...]] = tuple(
-    Setting(f.name, f.metadata["kind"].allowed, f.metadata["help"], f.metadata["kind"].read)
+    Setting(f.name, f.metadata["kind"].allowed, f.metadata["help"], f.metadata["live"], f.metadata["kind"].read)
     for f in dataclasses.fields(Settings)
 )
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from quota.client import AdminClient, QuotaClient
 from quota.clock import Clock
+from quota.server.config_file import ConfigFile
 from quota.server.server import Addresses, Server
-from quota.settings import Settings
+from quota.settings import Settings, load
 
 MONDAY_15_SHANGHAI = datetime.fromisoformat("2026-07-06T15:00:00+08:00")
 
@@ -62,12 +65,7 @@ class Running:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a GET on the HTTP port."""
-        try:
-            with urllib.request.urlopen(f"http://{self.addresses.http}{path}", timeout=5) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        return get(self.addresses.http, path)
 
     def metric(self, name: str) -> int:
         """Return a metric that has no labels."""
@@ -75,12 +73,42 @@ class Running:
         assert found, name
         return int(float(found[1]))
 
+    def reloads(self, what: str) -> tuple[int, int]:
+        """Return how often something was read again, and how often that was refused."""
+        text = self.get("/metrics")[1]
+        counts = dict(re.findall(rf'^quotad_reloads_total{{result="(\w+)",what="{what}"}} (\S+)$', text, re.MULTILINE))
+        return int(float(counts["ok"])), int(float(counts["refused"]))
+
+    def reload(self, what: str) -> str:
+        """Have all files read again, and return how that went with one kind of them: ok or refused."""
+        before = self.reloads(what)
+        self.server.reload()
+        return self.reloaded(what, before)
+
+    def reloaded(self, what: str, before: tuple[int, int]) -> str:
+        """Return once something has been read again since it was `before`, and how it went."""
+        until = time.monotonic() + 10
+        while (found := self.reloads(what)) == before:
+            assert time.monotonic() < until, f"{what} is not read again"
+            time.sleep(0.01)
+        return "ok" if found[0] > before[0] else "refused"
+
     def wait_for(self, name: str, value: int) -> None:
         """Return once a metric is the value."""
         until = time.monotonic() + 10
         while (found := self.metric(name)) != value:
             assert time.monotonic() < until, f"{name} is {found}"
             time.sleep(0.01)
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    """Return status and body of a GET."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 @pytest.fixture(autouse=True)
@@ -98,15 +126,25 @@ def hand_time() -> HandTime:
 
 @pytest.fixture
 def serve(hand_time: HandTime) -> Iterator[Callable[..., Running]]:
-    """Start servers with the settings given, on free ports; they stop with the test. Without `data` they keep no store."""
+    """Start servers with the settings given, on free ports; they stop with the test. Without `data` they keep no store.
+
+    `config` is a configuration file, made if absent; the settings given are flags, and hold over what it says.
+    """
     with ExitStack() as stack:
 
-        def start(**settings: object) -> Running:
+        def start(*, config: Path | None = None, **settings: object) -> Running:
             chosen = {
                 "port": 0, "admin_port": 0, "http_port": 0, "demo": True, "grace_ms": 100,
                 "ephemeral": "data" not in settings, **settings,
             }  # fmt: skip
-            server = Server(Settings(**chosen), clock=hand_time.clock())
+            config_file = ConfigFile(config, partial(load, chosen, {}, config)) if config else None
+            if config is not None:
+                config.touch()
+            server = Server(
+                load(chosen, {}, config).settings if config else Settings(**chosen),
+                clock=hand_time.clock(),
+                config_file=config_file,
+            )
             running = Running(server, server.start(), hand_time)
             stack.callback(server.stop)
             stack.callback(running.data.close)

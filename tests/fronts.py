@@ -11,10 +11,13 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 from worlds import Hands
 
-from quota import Engine
+from quota import Engine, _core
 from quota._core import SERVED_METHODS, Service
+from quota.envoy import rls_pb2
 from quota.errors import QuotaError
+from quota.server.domains import DEFAULT, Domain
 from quota.server.quota_service import QuotaService
+from quota.server.rate_limit_service import RateLimitService
 from quota.types import Bounds
 from quota.v1 import quota_pb2
 
@@ -26,22 +29,24 @@ REQUESTS: dict[str, type[Message]] = {
     "Settle": quota_pb2.SettleRequest,
     "Renew": quota_pb2.RenewRequest,
     "GetUsage": quota_pb2.GetUsageRequest,
+    "ShouldRateLimit": rls_pb2.RateLimitRequest,
 }
 
 
 class Fronts:
     """`native` is served by the service, `plain` by the handlers alone."""
 
-    def __init__(self, catalogs: list[str], bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, catalogs: list[str], bounds: Bounds | None = None, domains: tuple[Domain, ...] = (DEFAULT,)
+    ) -> None:
         self.hands = Hands()
         self.hands.us = 1_783_000_000_000_000
         self.native, self.plain = (
             Engine(catalogs=catalogs, clock=self.hands, bounds=bounds or Bounds()) for _ in range(2)
         )
         self.service = Service(self.native.ledger, BATCH_ITEMS_MAX)
-        self.handlers, self.reference = (
-            QuotaService(engine, batch_items_max=BATCH_ITEMS_MAX).methods() for engine in (self.native, self.plain)
-        )
+        self.service.set_domains(_core.Domains(domains))
+        self.handlers, self.reference = (handlers(engine, domains) for engine in (self.native, self.plain))
         self.seen: Counter[str] = Counter()
         """How often each method was served or handed over, and each verdict was served."""
 
@@ -81,6 +86,8 @@ class Fronts:
         self.seen[f"{method} {'served' if served else 'handed'}"] += 1
         if served and isinstance(answer, quota_pb2.AdmitResponse):
             self.seen[quota_pb2.Verdict.Name(answer.verdict)] += 1
+        if served and isinstance(answer, rls_pb2.RateLimitResponse):
+            self.seen[rls_pb2.RateLimitResponse.Code.Name(answer.overall_code)] += 1
 
     def compare_states(self) -> None:
         """The accounts are the same to the last byte, and so are the counts."""
@@ -90,6 +97,12 @@ class Fronts:
         assert sorted(native.decisions()) == sorted(plain.decisions())
         assert (native.replay_count, native.behind_count) == (plain.replay_count, plain.behind_count)
         native.check()
+
+
+def handlers(engine: Engine, domains: tuple[Domain, ...]) -> dict[str, Any]:
+    rate_limit_service = RateLimitService(engine)
+    rate_limit_service.set_domains(domains)
+    return {**QuotaService(engine, batch_items_max=BATCH_ITEMS_MAX).methods(), **rate_limit_service.methods()}
 
 
 def answered(handler: Any, message: Message) -> bytes | QuotaError:
@@ -104,6 +117,7 @@ def answer_of(method: str, raw: bytes) -> Message:
     made = {
         "Admit": quota_pb2.AdmitResponse, "AdmitBatch": quota_pb2.AdmitBatchResponse, "Peek": quota_pb2.AdmitResponse,
         "Settle": quota_pb2.SettleResponse, "Renew": quota_pb2.RenewResponse, "GetUsage": quota_pb2.Usage,
+        "ShouldRateLimit": rls_pb2.RateLimitResponse,
     }[method]  # fmt: skip
     return made.FromString(raw)
 

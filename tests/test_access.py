@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from quota import settings
 from quota.cli import main
 from quota.client import AdminClient, QuotaClient, Secrets, admit_request
 from quota.errors import FailedPrecondition, InvalidArgument
-from quota.server import channel
 from quota.server.server import ADMIN_SERVICE, QUOTA_SERVICE
 from quota.server.tls import tls_files
 from quota.server.tokens import Role, Tokens, least_role
@@ -130,37 +128,33 @@ def test_a_changed_file_is_read_again(
     """Who is in it from then on is let in; one that has become bad changes nothing, and is logged without its tokens."""
     running = serve(tokens=str(file), front=front)
     data, admin = connect(running, Secrets(token=WRITE))
-    tokens = running.server._tokens
-    assert tokens is not None
     file.write_text(TOKENS.replace(WRITE, "A" * 30))
-    tokens.look()
+    assert "ok" == running.reload("tokens")
     assert {"UNAUTHENTICATED"} == {status(lambda: data.admit(ADMIT)), status(admin.list_catalogs)}
     file.write_text(TOKENS.replace(READ, "short"))
-    with caplog.at_level(logging.ERROR):
-        tokens.look()
+    assert "refused" == running.reload("tokens")
     data, admin = connect(running, Secrets(token="A" * 30))
 
     assert {"OK"} == {status(lambda: data.admit(ADMIT)), status(admin.list_catalogs)}
-    assert f"setting tokens: {file}:2: token of 'board': allowed: 16 to 256 letters" in caplog.text
-    assert "short" not in caplog.text
+    problems = [record.problem for record in caplog.records if hasattr(record, "problem")]
+    assert [f"setting tokens: {file}:2: token of 'board': allowed: 16 to 256 letters, digits and -._~+/="] == problems
 
 
-def test_the_file_is_looked_at_all_the_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """by a thread of its own, which tells who wants to know."""
-    monkeypatch.setattr("quota.server.tokens.LOOK_SECONDS", 0.01)
-    tokens = Tokens(file)
-    told: list[list[tuple[bytes, int]]] = []
-    tokens.watch(told.append)
-    assert [[(WRITE.encode(), 2), (READ.encode(), 1)]] == told
-    file.write_text(f"- {{name: gateway, token: {READ}, role: write}}\n")
-    for _ in range(1000):
-        if len(told) > 1:
-            break
-        tokens._closing.wait(0.01)
-    tokens.close()
+def test_tokens_may_come_and_never_go(serve: Serve, front: str, connect: Connect, file: Path, tmp_path: Path) -> None:
+    """A configuration file that names tokens has them asked for at once; one cut short does not let everybody in."""
+    config = tmp_path / "quotad.yaml"
+    running = serve(config=config, front=front)
+    data, _ = connect(running, Secrets())
+    with_token, _ = connect(running, Secrets(token=WRITE))
+    before = status(lambda: data.admit(ADMIT))
+    config.write_text(f"tokens: {file}\n")
+    assert "ok" == running.reload("settings")
+    after = (status(lambda: data.admit(ADMIT)), status(lambda: with_token.admit(ADMIT)))
+    config.write_text("")
 
-    assert [(READ.encode(), 2)] == told[1]
-    assert (Role.WRITE, Role.NONE) == (tokens.role_of(f"Bearer {READ}"), tokens.role_of(f"Bearer {WRITE}"))
+    assert "refused" == running.reload("settings")
+    assert ("OK", "UNAUTHENTICATED", "OK") == (before, *after)
+    assert "UNAUTHENTICATED" == status(lambda: data.admit(ADMIT))
 
 
 @pytest.mark.parametrize(
@@ -289,20 +283,21 @@ def test_peers_show_certificates(
 
 
 def test_certificates_are_read_again(
-    serve: Serve, front: str, connect: Connect, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, front: str, connect: Connect, authority: Authority, tmp_path: Path
 ) -> None:
     """without a restart; bad ones change nothing."""
-    monkeypatch.setattr(channel, "LOOK_SECONDS", 0)
     chosen = tls(authority)
     running = serve(front=front, **chosen)
     before, after = authority.pair.cert.read_bytes(), Authority(tmp_path, "next")
     assert {"OK"} == both(connect(running, Secrets(ca=before)))
     cert, key = Path(str(chosen["tls_cert"])), Path(str(chosen["tls_key"]))
     cert.write_text("nothing of the kind")
+    assert ("refused", "refused") == (running.reload("tls"), running.reload("admin_tls"))
     assert {"OK"} == both(connect(running, Secrets(ca=before)))
     renewed = after.sign("server", "DNS:localhost", "IP:127.0.0.1")
     cert.write_bytes(renewed.cert.read_bytes())
     key.write_bytes(renewed.key.read_bytes())
+    assert ("ok", "ok") == (running.reload("tls"), running.reload("admin_tls"))
 
     assert {"OK"} == both(connect(running, Secrets(ca=after.pair.cert.read_bytes())))
     assert {"UNAVAILABLE"} == both(connect(running, Secrets(ca=before)))

@@ -526,18 +526,22 @@ def test_the_clock_by_command(client: Command, running: Running) -> None:
 
 
 def test_check_tells_good_from_bad(quotad: Command, tmp_path: Path) -> None:
-    """catalogs and configuration files alike; every problem with file and line; exit 1 if any."""
+    """catalogs, configuration and Envoy's domains alike; every problem with file and line; exit 1 if any."""
+    domains, wrong = tmp_path / "d.yaml", tmp_path / "w.yaml"
+    domains.write_text("# Envoy\ndomains: {quotad: {meter: prompt}}\n")
+    wrong.write_text("domains:\n  quotad:\n    metre: prompt\n")
     catalog, settings, broken = tmp_path / "c.yaml", tmp_path / "s.yaml", tmp_path / "b.yaml"
     catalog.write_text(CATALOG.replace("limit: 2", "limit: 0"))
     settings.write_text("port: 1\nprot: 2\n")
     broken.write_text("catalog: [\n")
-    good = quotad("check", *map(str, sorted(SHIPPED.glob("*.yaml"))))
-    bad = quotad("check", str(catalog), str(settings), str(broken), str(tmp_path / "absent.yaml"))
+    good = quotad("check", str(domains), *map(str, sorted(SHIPPED.glob("*.yaml"))))
+    bad = quotad("check", str(catalog), str(settings), str(broken), str(wrong), str(tmp_path / "absent.yaml"))
 
     assert 0 == good.status
     assert f"{SHIPPED / 'glm-2026.yaml'}: catalog glm-2026, plans lite, pro, max: good" in good.out.splitlines()
+    assert f"{domains}: domains quotad: good" in good.out.splitlines()
     assert 1 == bad.status
-    assert [f"{catalog}:7:", f"{settings}:2:", f"{broken}:2:", f"{tmp_path / 'absent.yaml'}:"] == [
+    assert [f"{catalog}:7:", f"{settings}:2:", f"{broken}:2:", f"{wrong}:3:", f"{tmp_path / 'absent.yaml'}:"] == [
         line.split(" ")[0] for line in bad.out.splitlines()
     ]
 

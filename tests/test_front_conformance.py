@@ -19,7 +19,7 @@ from http2_peer import Peer, Reply, framed
 from strange_requests import ASK, BY_CHANCE, CASES, DIFFERENCES, MESSAGE_BYTES_MAX, PEEK, SERVICE, timeout
 
 from quota.client import admit_request
-from quota.server.metrics import STATUS_NAMES
+from quota.server.front_metrics import STATUS_NAMES
 from quota.server.server import Server
 from quota.settings import Settings
 from quota.v1 import admin_pb2, quota_pb2

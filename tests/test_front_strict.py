@@ -186,7 +186,8 @@ def bad_sync(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     library, trigger = tmp_path / "bad_sync.so", tmp_path / "fail-now"
     source = Path(__file__).with_name("bad_sync.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
-    return trigger, {**os.environ, "LD_PRELOAD": str(library), "BAD_SYNC": str(trigger)}
+    preloads = f"{os.environ.get('LD_PRELOAD', '')} {library}"  # behind a sanitizer's
+    return trigger, {**os.environ, "LD_PRELOAD": preloads, "BAD_SYNC": str(trigger)}
 
 
 def test_the_disk_fails_while_they_wait(bad_sync: tuple[Path, dict[str, str]], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP port: metrics, health and readiness."""
+"""The HTTP port, and the metrics on it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Running
+from http2_peer import Peer
+from plans import START_MS, engine_with
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from quota import __version__
+from quota import Request, __version__
 from quota.client import admit_request
 from quota.server import http
+from quota.v1 import quota_pb2
+
+COMMIT, CANCEL, RECORD = quota_pb2.COMMIT, quota_pb2.CANCEL, quota_pb2.RECORD
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -27,6 +34,14 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def value(text: str, name: str, /, **labels: str) -> float:
     return samples(text)[name, frozenset(labels.items())]
+
+
+def exercise(running: Running) -> None:
+    """Let everything happen that makes a series: a charge, a refund, a refusal."""
+    ask = {"model": "glm-4.7", "tool": "cline"}
+    running.data.admit(admit_request("demo-lite", **ask, request_id="a"))
+    running.data.settle("demo-lite", "a", CANCEL)
+    running.data.admit(admit_request("demo-lite", **ask, draws={"prompt": 1000}))
 
 
 def test_decisions_are_counted(running: Running) -> None:
@@ -69,6 +84,141 @@ def test_answers_given_again_are_no_decisions(running: Running) -> None:
     assert 0.25 == value(text, "quotad_capacity_factor")
 
 
+def prompts(amount: int) -> list[quota_pb2.Draw]:
+    return [quota_pb2.Draw(meter="prompt", amount=amount)]
+
+
+@pytest.mark.parametrize("front", ["native", "grpcio"])
+def test_units_are_counted(serve: Callable[..., Running], front: str) -> None:
+    """charged: admissions, records, what settlements top up, what is taken by hand; refunded: what goes back; nothing twice."""
+    running = serve(front=front)
+    common = {"model": "glm-4.7", "tool": "cline"}
+    steps = [
+        # what is done, units charged and refunded by it
+        (lambda: running.data.admit(admit_request("demo-lite", **common, draws={"prompt": 5}, request_id="a")), 5, 0),
+        (lambda: running.data.admit(admit_request("demo-lite", **common, draws={"prompt": 5}, request_id="a")), 0, 0),
+        (lambda: running.data.peek(admit_request("demo-lite", **common, draws={"prompt": 3})), 0, 0),
+        (lambda: running.data.settle("demo-lite", "a", COMMIT, prompts(2)), 0, 3),
+        (lambda: running.data.settle("demo-lite", "a", COMMIT, prompts(2)), 0, 0),
+        (lambda: running.data.admit(admit_request("demo-lite", **common, draws={"prompt": 1}, request_id="b")), 1, 0),
+        (lambda: running.data.settle("demo-lite", "b", COMMIT, prompts(4)), 3, 0),
+        (lambda: running.data.admit(admit_request("demo-lite", **common, draws={"prompt": 7}, request_id="c")), 7, 0),
+        (lambda: running.data.settle("demo-lite", "c", CANCEL), 0, 7),
+        (lambda: running.data.admit(admit_request("demo-lite", **common, draws={"prompt": 1000})), 0, 0),
+        (lambda: running.data.admit(admit_request("demo-lite", **common, draws={"prompt": 90}, mode=RECORD)), 90, 0),
+        (lambda: running.admin.adjust_usage("demo-lite", pool="prompts", micro=2_500_000, reason="test"), 2.5, 0),
+        (lambda: running.admin.adjust_usage("demo-lite", pool="prompts", micro=-1_500_000, reason="test"), 0, 1.5),
+        (lambda: running.data.admit(admit_request("demo-lite", **common, draws={"web_search": 4})), 0, 0),
+    ]
+    labels = {"catalog": "glm-2026", "plan": "lite", "pool": "prompts"}
+
+    def moved() -> tuple[float, float]:
+        found = samples(running.get("/metrics")[1])
+        charged, refunded = (
+            found.get((f"quotad_{way}_units_total", frozenset(labels.items())), 0.0) for way in ("charged", "refunded")
+        )
+        return charged, refunded
+
+    before = moved()
+    for number, (step, charged, refunded) in enumerate(steps):
+        step()
+        after = moved()
+        assert (charged, refunded) == (after[0] - before[0], after[1] - before[1]), f"step {number}"
+        before = after
+    assert 4 == value(running.get("/metrics")[1], "quotad_charged_units_total", **{**labels, "pool": "mcp"})
+
+
+def test_units_of_token_pools_do_not_wrap(running: Running) -> None:
+    """sums past 64 bits of micro-units are exact."""
+    for _ in range(40):
+        running.admin.adjust_usage("demo-max", pool="prompts", micro=10**18, reason="tokens")
+
+    labels = {"catalog": "glm-2026", "plan": "max", "pool": "prompts"}
+    assert 40 * 10**12 == value(running.get("/metrics")[1], "quotad_charged_units_total", **labels)
+
+
+def test_what_is_open_is_counted(running: Running) -> None:
+    """holds until they are settled or their time has come, prompts until they are idle, ids until they are forgotten."""
+    ask = {"model": "glm-4.7", "tool": "cline"}
+
+    def figures() -> list[float]:
+        text = running.get("/metrics")[1]
+        return [value(text, f"quotad_{name}") for name in ("holds", "prompts", "request_ids")]
+
+    running.data.admit(admit_request("demo-lite", **ask, request_id="a", hold_ms=10_000))
+    running.data.admit(admit_request("demo-max", **ask, request_id="b", hold_ms=60_000, prompt_id="p"))
+    assert [2, 1, 2] == figures()
+    running.data.settle("demo-max", "b", COMMIT)
+    assert [1, 1, 2] == figures()
+    running.time.advance(11)
+    assert [0, 1, 2] == figures()
+    running.time.advance(120)
+    assert [0, 1, 0] == figures()
+    running.time.advance(86_400)
+    assert [0, 0, 0] == figures()
+
+
+def test_a_growing_population_is_counted_once() -> None:
+    """the census is exact at every size, also while the table moves; deleted accounts are not in it."""
+    engine = engine_with("[{id: l, limit: 10, window: {sliding: 5h}}]")
+    for number in range(1500):
+        engine.put_account(f"a{number}", plan="only", subscribed_at_ms=START_MS, now_ms=START_MS)
+        engine.admit(Request(f"a{number}", model="m", request_id="r", hold_ms=60_000), now_ms=START_MS)
+        assert (number + 1, 0, number + 1) == engine.census(now_ms=START_MS)
+    engine.delete_account("a7", now_ms=START_MS)
+
+    assert (1499, 0, 1499) == engine.census(now_ms=START_MS)
+
+
+def test_decisions_are_timed_now_and_then(running: Running) -> None:
+    """one sample for about a thousand decisions of Admit, and none before."""
+    ask = admit_request("demo-max", model="glm-4.7", tool="cline")
+
+    def timed() -> float:
+        return value(running.get("/metrics")[1], "quotad_decision_seconds_count")
+
+    for _ in range(1023):
+        running.data.admit(ask)
+    assert 0 == timed()
+    running.data.admit(ask)
+    assert 1 == timed()
+    text = running.get("/metrics")[1]
+    assert 0 < value(text, "quotad_decision_seconds_sum") < 1
+    assert 1 == value(text, "quotad_decision_seconds_bucket", le="+Inf")
+
+
+def test_connections_tell_why_they_ended(serve: Callable[..., Running]) -> None:
+    """who says nothing is out for the handshake, who asks for nothing for being idle; both are seen while they are there."""
+    running = serve(handshake_ms_max=100, idle_ms_max=100, connections_max=77)
+    host, port = running.addresses.data.split(":")
+    ended = {"handshake": 0.0, "stalled": 0.0, "silent": 0.0, "grace": 0.0, "idle": 0.0, "age": 0.0}
+
+    def reasons() -> dict[str, float]:
+        found = samples(running.get("/metrics")[1])
+        return {
+            reason: found["quotad_front_connections_ended_total", frozenset({("reason", reason)})] for reason in ended
+        }
+
+    assert ended == reasons()
+    assert 77 == running.metric("quotad_front_connections_max")
+    with socket.create_connection((host, int(port)), timeout=5) as mute:
+        assert b"" == mute.recv(100)
+    assert {**ended, "handshake": 1.0} == reasons()
+    running.data.peek(admit_request("demo-lite"))
+    running.wait_for("quotad_front_connections", 0)
+    assert {**ended, "handshake": 1.0, "idle": 1.0} == reasons()
+
+
+def test_streams_are_seen_while_they_are_open(running: Running) -> None:
+    """calls that have begun count, until they end or their client gives them up."""
+    with Peer(running.addresses.data) as peer:
+        for _ in range(3):
+            peer.begin()
+        peer.flush()
+        running.wait_for("quotad_front_streams", 3)
+    running.wait_for("quotad_front_streams", 0)
+
+
 def test_calls_are_timed(running: Running) -> None:
     """by method, from 10 µs up, also those that fail."""
     running.data.admit(admit_request("demo-lite"))
@@ -89,8 +239,12 @@ def test_the_state_is_shown(running: Running) -> None:
     text = running.get("/metrics")[1]
     catalog = running.admin.list_catalogs()[0]
 
-    assert 3 == value(text, "quotad_accounts")
+    assert [1, 1, 1] == [
+        value(text, "quotad_accounts", catalog="glm-2026", plan=plan) for plan in ("lite", "pro", "max")
+    ]
+    assert 3 == sum(count for (name, _), count in samples(text).items() if name == "quotad_accounts")
     assert 1 == value(text, "quotad_catalog_info", name=catalog.name, version=catalog.version)
+    assert catalog.loaded_at_ms / 1000 == value(text, "quotad_catalog_loaded_timestamp_seconds", name=catalog.name)
     assert 1 == value(text, "quotad_clock_alarms_total")
     assert 0 == value(text, "quotad_clock_behind_total")
     assert __version__ in {dict(labels).get("version") for name, labels in samples(text) if name == "quotad_build_info"}
@@ -112,14 +266,22 @@ def test_metrics_follow_the_conventions(running: Running) -> None:
         assert not re.search(r"[A-Z]", family.name)
 
 
-def test_health_and_readiness(running: Running) -> None:
-    """alive and ready while serving; not ready any more once it stops; nothing else is there."""
-    assert (200, "ok\n") == running.get("/healthz")
-    assert (200, "ready\n") == running.get("/readyz?verbose")
-    assert 404 == running.get("/")[0]
-    running.server._ready.clear()
-    assert (503, "not ready\n") == running.get("/readyz")
-    assert (200, "ok\n") == running.get("/healthz")
+def test_every_metric_is_documented(serve: Callable[..., Running], tmp_path: Path) -> None:
+    """docs/metrics.md lists name, type, labels and meaning of what a server with a store shows, and nothing else."""
+    running = serve(data=str(tmp_path / "data"))
+    exercise(running)
+    families = text_string_to_metric_families(running.get("/metrics")[1])
+    shown = sorted(row_of(family) for family in families if family.name.startswith("quotad_"))
+    page = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
+
+    assert "\n".join(shown) == "\n".join(sorted(re.findall(r"^\| `quotad_.*$", page, re.MULTILINE)))
+
+
+def row_of(family: Metric) -> str:
+    """A family as a line of the page's tables."""
+    suffix = "_total" if family.type == "counter" else ""
+    labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+    return f"| `{family.name}{suffix}` | {family.type} | {', '.join(labels)} | {family.documentation} |"
 
 
 def test_openmetrics_on_request(running: Running) -> None:

@@ -50,7 +50,7 @@ def start() -> Iterator[Start]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
-    """it says where it listens, serves, and after a signal exits 0 with nothing on stderr but a line."""
+    """it says where it listens, serves, and after a signal exits 0; its log has a line for each."""
     process = start(*EPHEMERAL, "--demo")
     line = process.stdout.readline()
     found = re.fullmatch(
@@ -66,7 +66,10 @@ def test_a_signal_ends_it_cleanly(start: Start, number: signal.Signals) -> None:
 
     assert (quota_pb2.ALLOWED, b"ready\n") == (verdict, ready)
     assert (0, "") == (process.returncode, out)
-    assert re.fullmatch(rf"\S+ \S+ INFO quota.server.server: {number.name}: stopping\n", err)
+    serving, stopping, stopped = err.splitlines()
+    assert f"event=serving version={__version__} data={found[1]} control={found[2]} http={found[3]} " in serving
+    assert stopping.endswith(f"level=info logger=quota.server.server event=stopping signal={number.name}")
+    assert stopped.endswith("event=stopped")
 
 
 @pytest.mark.parametrize("setting", ["port", "admin_port", "http_port"])

@@ -21,6 +21,7 @@ from shelf import Shelf
 
 from quota import FailedPrecondition, InvalidArgument, Verdict
 from quota._core import SERVED_METHODS
+from quota.envoy import rls_pb2
 from quota.v1 import quota_pb2
 
 PACES = (0, 0, 0, 1, 999, 1000, SECOND, SECOND, 30 * SECOND, 600 * SECOND, HOUR, 5 * HOUR, DAY)
@@ -50,6 +51,10 @@ def message_of(ask: Ask) -> quota_pb2.AdmitRequest:
         draws=[quota_pb2.Draw(meter=meter, amount=amount) for meter, amount in (ask.draws or {}).items()],
         request_id=ask.request_id, prompt_id=ask.prompt_id, hold_ms=ask.hold_ms, client=ask.client, explain=ask.explain,
     )  # fmt: skip
+
+
+def entries_of(entries: dict[str, str]) -> list[rls_pb2.RateLimitDescriptor.Entry]:
+    return [rls_pb2.RateLimitDescriptor.Entry(key=key, value=value) for key, value in entries.items()]
 
 
 class Messages:
@@ -85,7 +90,9 @@ class Messages:
             account, request_id, _ = self.drawn.known_id()
             hold_ms = dice.pick([0, -1, 1, 1000, 60_000, 600_000, 3_600_000, 3_600_001])
             fronts.ask("Renew", quota_pb2.RenewRequest(account=account, request_id=request_id, hold_ms=hold_ms))
-        elif what <= 90:
+        elif what <= 85:
+            fronts.ask("ShouldRateLimit", self.descriptors())
+        elif what <= 92:
             account = dice.pick(["eve", "", "a" * 257, *ACCOUNTS * 3])
             fronts.ask("GetUsage", quota_pb2.GetUsageRequest(account=account))
         else:
@@ -98,6 +105,34 @@ class Messages:
                 message.ClearField(field)
                 getattr(message, field).extend(value) if field == "draws" else setattr(message, field, value)
         return message
+
+    def descriptors(self) -> Message:
+        """A request as Envoy would put it, or odd."""
+        dice, drawn = self.dice, self.drawn.ask()
+        entries = {
+            "account": drawn.account, "model": drawn.model, "tool": drawn.tool, "endpoint": drawn.endpoint, "client": drawn.client,
+            "request_id": drawn.request_id, "prompt_id": drawn.prompt_id, "phase": dice.pick(["", "", "start", "done"]),
+            "path": dice.pick(["", "/v1/messages?beta", "/v1/chat/completions", "/"]),
+            "style": dice.pick(["", "", "", "openai", "anthropic", "vendor", "plain"]),
+        }  # fmt: skip
+        if chance(dice, 20):
+            account, request_id, _ = self.drawn.known_id()
+            entries |= {"account": account, "request_id": request_id, "phase": "done"}
+        draws = list((drawn.draws or {"": 1}).items())
+        if chance(dice, 30):
+            draws.append((dice.pick([meter for meter, _ in draws]), dice.whole(0, 2)))
+        made = rls_pb2.RateLimitRequest(
+            domain="quotad" if chance(dice, 98) else "other", hits_addend=dice.pick([0, 0, 1, 3])
+        )
+        for meter, amount in draws:
+            some = made.descriptors.add(entries=entries_of({**entries, "meter": meter, "other": "entry"}))
+            if chance(dice, 80):
+                some.hits_addend.value = amount
+            if chance(dice, 5):
+                some.entries.extend(
+                    entries_of(dice.pick([{"account": "eve"}, {"model": "m"}, {"account": ""}, {"phase": "done"}]))
+                )
+        return made
 
     def settlement(self) -> Message:
         account, request_id, outcome, draws = self.drawn.settlement()
@@ -148,7 +183,8 @@ def test_the_same_bytes_as_the_reference():
             history.step()
         history.fronts.compare_states()
         seen.update(history.fronts.seen)
-    due = {f"{method} served" for method in SERVED_METHODS} | {verdict.name for verdict in Verdict} - NOT_YET
+    due = {"OK", "OVER_LIMIT", "ShouldRateLimit AlreadyExists", "ShouldRateLimit InvalidArgument"}
+    due |= {f"{method} served" for method in SERVED_METHODS} | {verdict.name for verdict in Verdict} - NOT_YET
 
     assert set() == {what for what in due if not seen[what]}
 
@@ -187,6 +223,13 @@ def items(*requests: quota_pb2.AdmitRequest) -> quota_pb2.AdmitBatchRequest:
 
 def ask(account: str = "ada", **more: Any) -> quota_pb2.AdmitRequest:
     return quota_pb2.AdmitRequest(account=account, model="m", **more)
+
+
+def limited(amount: int = 1, **entries: str) -> rls_pb2.RateLimitRequest:
+    descriptor = rls_pb2.RateLimitDescriptor(
+        entries=entries_of({"meter": "unit", "model": "m", **entries}), hits_addend={"value": amount}
+    )
+    return rls_pb2.RateLimitRequest(domain="quotad", descriptors=[descriptor])
 
 
 def small(*accounts: str) -> Fronts:
@@ -275,6 +318,12 @@ def test_answers_wait_for_the_change_they_rest_on():
     assert 9 == ticket("Settle", settle)
     assert 0 == ticket("Settle", quota_pb2.SettleRequest(account="ada", request_id="no", outcome=quota_pb2.COMMIT))
     assert 0 == ticket("GetUsage", quota_pb2.GetUsageRequest(account="ada"))
+    assert 10 == ticket("ShouldRateLimit", limited(account="ada", request_id="s", phase="start"))
+    assert 11 == ticket("ShouldRateLimit", limited(account="ada", request_id="s", phase="done"))
+    assert 12 == ticket("ShouldRateLimit", limited(account="ada", request_id="t", phase="done"))
+    assert 12 == ticket("ShouldRateLimit", limited(account="ada", request_id="t", phase="done"))
+    assert 0 == ticket("ShouldRateLimit", limited(0, account="ada", request_id="u"))
+    assert 0 == ticket("ShouldRateLimit", limited(account="nobody"))
 
 
 # ---- Demotion ----
@@ -293,6 +342,9 @@ def test_a_demoted_account_is_handed_over():
             (ask(account, request_id=f"r{step}"), "Admit"),
             (ask(account), "Peek"),
             (items(*[ask(f"a{i}") for i in range(9)]), "AdmitBatch"),
+            (limited(account=account, phase="done", request_id=f"r{step - 1}"), "ShouldRateLimit"),
+            (limited(account=account, phase="start", request_id=f"r{step}"), "ShouldRateLimit"),
+            (limited(account=account), "ShouldRateLimit"),
             (quota_pb2.GetUsageRequest(account=account), "GetUsage"),
             (quota_pb2.SettleRequest(account=account, request_id=f"r{step - 1}", outcome=quota_pb2.CANCEL), "Settle"),
             (quota_pb2.RenewRequest(account=account, request_id=f"r{step - 1}", hold_ms=1), "Renew"),
@@ -300,11 +352,16 @@ def test_a_demoted_account_is_handed_over():
         fronts.ask(method, message, may_hand=True)
         if dice.random() < 0.5:
             shelf.put_away(fronts.hands.us // 1000)
-    fronts.compare_states()
+    for i in range(
+        8
+    ):  # not the bytes: who is put away loses ids whose time is over, and counts new ones from the start
+        fronts.ask("GetUsage", quota_pb2.GetUsageRequest(account=f"a{i}"), may_hand=True)
+    assert sorted(fronts.native.ledger.decisions()) == sorted(fronts.plain.ledger.decisions())
+    fronts.native.ledger.check()
 
     assert shelf.fetched > 200
     assert set() == {
-        f"{method} {how}" for method in ("Admit", "AdmitBatch", "Peek", "GetUsage") for how in ("served", "handed")
+        f"{method} {how}" for method in ("Admit", "AdmitBatch", "Peek", "GetUsage", "ShouldRateLimit") for how in ("served", "handed")
         if not fronts.seen[f"{method} {how}"]
     }  # fmt: skip
 

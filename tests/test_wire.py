@@ -127,6 +127,14 @@ SETTLE = message({1: TEXTS, 2: TEXTS, 3: None, 4: DRAW}, content(1, b"ada") + co
 RENEW = message({1: TEXTS, 2: TEXTS, 3: None}, content(1, b"ada") + content(2, b"r") + number(3, 60_000))
 USAGE = message({1: TEXTS}, content(1, b"ada"))
 
+ENTRY = message({1: st.sampled_from([b"account", b"meter", b"request_id", b"phase", b"other"]) | TEXTS, 2: TEXTS})
+ADDEND = message({1: None}, number(1, 1))
+ACCOUNT_ENTRY = content(1, content(1, b"account") + content(2, b"ada"))
+DESCRIPTOR = message(
+    {1: ENTRY, 2: TEXTS, 3: ADDEND}, ACCOUNT_ENTRY + content(1, content(1, b"meter") + content(2, b"unit"))
+)
+DESCRIPTORS = message({1: TEXTS, 2: DESCRIPTOR, 3: None}, content(1, b"quotad") + content(2, ACCOUNT_ENTRY))
+
 fuzzed = settings(max_examples=600, deadline=None)
 
 
@@ -186,7 +194,19 @@ def test_renew_and_usage_read_as_protobuf_does(fronts: Fronts, raw: bytes) -> No
     fronts.compare_states()
 
 
-@pytest.mark.parametrize("method", ["Admit", "AdmitBatch", "Settle", "Renew", "GetUsage"])
+@fuzzed
+@given(raw=damaged(DESCRIPTORS))
+@example(content(2, ACCOUNT_ENTRY) + number(3, 2**32) + content(1, b"quotad"))
+@example(content(1, b"quotad") + content(2, ACCOUNT_ENTRY + content(3, number(1, 0)) + content(3, b"")))
+@example(content(1, b"quotad") + content(2, ACCOUNT_ENTRY + content(3, number(1, 2)) + content(3, groups(97))))
+def test_descriptors_read_as_protobuf_does(fronts: Fronts, raw: bytes) -> None:
+    """Likewise."""
+    fronts.hands.us += FORGOTTEN_US
+    fronts.ask_raw("ShouldRateLimit", raw)
+    fronts.compare_states()
+
+
+@pytest.mark.parametrize("method", ["Admit", "AdmitBatch", "Settle", "Renew", "GetUsage", "ShouldRateLimit"])
 @given(raw=st.binary(max_size=64))
 def test_bytes_of_no_meaning(fronts: Fronts, method: str, raw: bytes) -> None:
     """Whatever the bytes, both take them for the same."""

@@ -1,4 +1,4 @@
-"""`quotad check`: catalogs and configuration files, without a server."""
+"""`quotad check`: catalogs, configuration and Envoy's domains, without a server."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 
 from quota.catalog import compile_catalog, load
 from quota.errors import CatalogError
+from quota.server.domains import read_domains
 from quota.settings import check_file
+from quota.yaml_file import YamlFileError
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "check",
-        help="check catalogs and configuration files",
-        description="Check files as `serve` would. One with a key `catalog` is a catalog, any other a configuration.",
+        help="check catalogs, configuration files and Envoy's domains",
+        description="Check files as `serve` would. One with a key `catalog` is a catalog, one with a key `domains` has Envoy's "
+        "domains, any other is a configuration.",
         epilog="Prints FILE:LINE and what is allowed for every problem; exit status 1 if there is any.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+")
@@ -25,20 +28,23 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _check(arguments: argparse.Namespace) -> int:
     problems_count = 0
     for file in arguments.files:
-        problems = _check_catalog(file) if _is_catalog(file) else _check_configuration(file)
+        problems = _check_file(file)
         problems_count += len(problems)
         for problem in problems:
             print(problem)
     return 1 if problems_count else 0
 
 
-def _is_catalog(file: str) -> bool:
-    """Look for the key by its text, so that a file which is no YAML is still checked as what it means to be."""
+def _check_file(file: str) -> list[str]:
+    """Look for keys by their text, so that a file which is no YAML is still checked as what it means to be."""
     try:
         text = Path(file).read_bytes()
     except OSError:
-        return False
-    return re.search(rb"^[\"']?catalog[\"']?[ \t]*:", text, re.MULTILINE) is not None
+        text = b""
+    found = re.search(rb"^[\"']?(catalog|domains)[\"']?[ \t]*:", text, re.MULTILINE)
+    if found is None:
+        return _check_configuration(file)
+    return _check_catalog(file) if found[1] == b"catalog" else _check_domains(file)
 
 
 def _check_catalog(file: str) -> list[str]:
@@ -50,6 +56,15 @@ def _check_catalog(file: str) -> list[str]:
     for warning in catalog.warnings:
         print(f"{warning} (a warning)")
     print(f"{file}: catalog {catalog.name}, plans {', '.join(plan.name for plan in catalog.plans)}: good")
+    return []
+
+
+def _check_domains(file: str) -> list[str]:
+    try:
+        domains = read_domains(Path(file))
+    except YamlFileError as error:
+        return [str(error)]
+    print(f"{file}: domains {', '.join(domain.name for domain in domains)}: good")
     return []
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
+from pathlib import Path
 
 from quota import settings
+from quota.server.config_file import ConfigFile
+from quota.server.http import open_http
+from quota.server.logs import write_logs
 from quota.server.server import Addresses, Server, run
-from quota.settings import SETTINGS, Settings
+from quota.settings import SETTINGS, Configuration, Settings
 from quota.store import StoreFailed
 from quota.version import VERSION
 
-DESCRIPTION = """Run the server until Ctrl-C or SIGTERM.
+DESCRIPTION = """Run the server until Ctrl-C or SIGTERM. SIGHUP has it read its files again, as it does when they change.
 
 Each setting is taken from its flag, else from its variable QUOTAD_..., else from the file of --config (YAML, one
 `key: value` a line), else from its default. Without any it runs: shipped catalogs, loopback."""
@@ -24,8 +27,6 @@ EXAMPLES = """examples:
   QUOTAD_PORT=0 QUOTAD_ADMIN_PORT=0 quotad serve --http-port 0
   quotad serve --catalogs /etc/quotad/catalogs --listen 0.0.0.0
 """
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,17 +57,30 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _serve(arguments: argparse.Namespace) -> int:
     flags = {setting.key: getattr(arguments, setting.key) for setting in SETTINGS}
-    configuration = settings.load(flags, os.environ, arguments.config)
+
+    def load() -> Configuration:
+        return settings.load(flags, os.environ, arguments.config)
+
+    config_file = ConfigFile(Path(arguments.config), load, _take) if arguments.config else None
+    configuration = load()
     if arguments.print_config:
         sys.stdout.write(settings.print_config(configuration))
         return 0
-    logging.basicConfig(level=configuration.settings.log_level.upper(), format=LOG_FORMAT)
+    chosen = configuration.settings
+    _take(chosen)
     try:
-        run(lambda stop: Server(configuration.settings, on_failure=stop), _announce)
+        run(
+            lambda stop: Server(chosen, http=open_http(chosen), config_file=config_file, on_failure=stop),
+            _announce,
+        )
     except StoreFailed as failure:
         print(f"quotad: {failure}", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would close the file, and SQLite would write to it once more
     return 0
+
+
+def _take(chosen: Settings) -> None:
+    write_logs(chosen.log_level, chosen.log_format)
 
 
 def _announce(addresses: Addresses) -> None:

@@ -13,9 +13,9 @@ NAMELESS: Final = "the peer's certificate bears no name that is allowed"
 
 
 class Access(grpc.ServerInterceptor):
-    """Looks at every call before its handler does. Without `tokens`, or `client_names`, that part is open."""
+    """Looks at every call before its handler does. Without `client_names` any is good."""
 
-    def __init__(self, tokens: Tokens | None, client_names: frozenset[str]) -> None:
+    def __init__(self, tokens: Tokens, client_names: frozenset[str]) -> None:
         self._tokens = tokens
         self._client_names = client_names
 
@@ -41,7 +41,7 @@ class Access(grpc.ServerInterceptor):
     def _look(self, context: grpc.ServicerContext, least: Role) -> None:
         if self._client_names and not self._client_names & _names(context):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, NAMELESS)
-        if self._tokens is None or least == Role.NONE:
+        if least == Role.NONE:
             return
         shown = dict(context.invocation_metadata() or ()).get("authorization")
         role = self._tokens.role_of(shown)

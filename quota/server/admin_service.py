@@ -5,7 +5,6 @@ Every change is made, noted in the audit log, and answered once both are kept.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Final
@@ -13,14 +12,16 @@ from typing import Final
 from quota.catalog import compile_catalog, parse
 from quota.clock import Clock
 from quota.engine import Engine
-from quota.errors import CatalogError, FailedPrecondition, InvalidArgument, QuotaError
+from quota.errors import CatalogError, InvalidArgument, QuotaError
 from quota.ranges import MICRO
 from quota.server.account_messages import account_details, account_message, import_error, put_account
+from quota.server.catalog_files import CatalogFiles
 from quota.server.keeper import Keeper
 from quota.server.names import checked_id
 from quota.server.quota_service import limit_messages
 from quota.server.rpc import Method
 from quota.server.store_service import StoreService
+from quota.server.traces import UNTRACED, Traces
 from quota.store import Store
 from quota.v1 import admin_pb2, quota_pb2
 
@@ -28,11 +29,9 @@ IMPORT_ERRORS_MAX: Final = 1_000  # told one by one; the rest is counted
 PAGE_ACCOUNTS_DEFAULT: Final = 1_000
 YAML_NAME: Final = "<yaml>"  # stands for the file's name where a catalog came as text
 
-logger = logging.getLogger(__name__)
-
 
 class AdminService:
-    """Serves AdminService. `file_catalogs` are the names that LoadCatalog may not replace: shipped, or from a file.
+    """Serves AdminService. What `catalog_files` has is not LoadCatalog's to replace.
 
     Without a `store` changes last as long as the process.
     """
@@ -42,15 +41,16 @@ class AdminService:
         engine: Engine,
         clock: Clock,
         *,
-        file_catalogs: frozenset[str],
+        catalog_files: CatalogFiles,
         page_accounts_max: int,
         store: Store | None = None,
+        traces: Traces = UNTRACED,
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._file_catalogs = file_catalogs
-        self._page_accounts_max = page_accounts_max
-        self._keeper = Keeper(store)
+        self._catalog_files = catalog_files
+        self.page_accounts_max = page_accounts_max
+        self._keeper = Keeper(store, traces)
         self._store_service = StoreService(engine, store, self._keeper)
 
     def methods(self) -> Mapping[str, Method]:
@@ -78,14 +78,13 @@ class AdminService:
         self._keeper.check()
         account = put_account(self._engine, message.account)
         self._keeper.keep("PutAccount", account_details(account))
-        logger.debug("account put: %r under %s, plan %s", account.id, account.catalog, account.plan)
         return account_message(account)
 
     def get_account(self, message: admin_pb2.GetAccountRequest) -> admin_pb2.Account:
         return account_message(self._engine.get_account(checked_id("id", message.id)))
 
     def list_accounts(self, message: admin_pb2.ListAccountsRequest) -> admin_pb2.ListAccountsResponse:
-        most = self._page_accounts_max
+        most = self.page_accounts_max
         if not 0 <= message.page_size <= most:
             raise InvalidArgument("page_size", message.page_size, f"0 to {most} (page_accounts_max)")
         page_size = message.page_size or min(PAGE_ACCOUNTS_DEFAULT, most)
@@ -98,7 +97,6 @@ class AdminService:
         self._keeper.check()
         self._engine.delete_account(checked_id("id", message.id), purge=message.purge)
         self._keeper.keep("DeleteAccount", {"id": message.id, "purge": message.purge})
-        logger.debug("account deleted: %r", message.id)
         return admin_pb2.DeleteAccountResponse()
 
     def import_accounts(self, messages: Iterator[admin_pb2.ImportAccountsRequest]) -> admin_pb2.ImportAccountsResponse:
@@ -118,7 +116,6 @@ class AdminService:
             response.loaded += len(put)
             if put:
                 self._keeper.keep("ImportAccounts", {"accounts": put})
-        logger.info("accounts imported: %d, bad ones: %d", response.loaded, response.failed)
         return response
 
     # ---- Catalogs ----------------------------------------------------------------------------------------------------
@@ -132,7 +129,7 @@ class AdminService:
                     loaded_at_ms=catalog.loaded_at_ms,
                     plans=catalog.plans,
                     accounts=catalog.accounts,
-                    from_file=catalog.name in self._file_catalogs,
+                    from_file=catalog.name in self._catalog_files.names,
                 )
                 for catalog in sorted(self._engine.catalogs(), key=lambda catalog: catalog.name)
             )
@@ -140,16 +137,11 @@ class AdminService:
 
     def load_catalog(self, message: admin_pb2.LoadCatalogRequest) -> admin_pb2.LoadCatalogResponse:
         catalog = parse(message.yaml, YAML_NAME)
-        if catalog.name in self._file_catalogs:
-            raise FailedPrecondition(
-                f"catalog {catalog.name} is shipped or comes from a file of the server: give this one another name, "
-                "or change the file and restart the server"
-            )
-        self._keeper.check()
-        # The engine takes a text without a newline for a path; a caller must never choose a file of the server's.
-        version = self._engine.load_catalog(message.yaml + "\n")
+        with self._catalog_files.beside(catalog.name):
+            self._keeper.check()
+            # The engine takes a text without a newline for a path; a caller must never choose a file of the server's.
+            version = self._engine.load_catalog(message.yaml + "\n")
         self._keeper.keep("LoadCatalog", {"catalog": version.name, "version": version.version})
-        logger.info("catalog loaded: %s, version %s", version.name, version.version)
         return admin_pb2.LoadCatalogResponse(
             catalog=quota_pb2.CatalogVersion(name=version.name, version=version.version), warnings=catalog.warnings
         )
@@ -171,7 +163,6 @@ class AdminService:
         self._keeper.check()
         self._engine.set_capacity(Fraction(micro, MICRO))
         self._keeper.keep("SetCapacity", {"factor_micro": micro})
-        logger.info("capacity factor: %d millionths", micro)
         return self._capacity()
 
     def get_capacity(self, message: admin_pb2.GetCapacityRequest) -> admin_pb2.CapacityState:
@@ -192,10 +183,6 @@ class AdminService:
             {"account": message.account, **asked, "micro": message.micro, "reason": message.reason,
              "moved": dict(adjustment.moved)},
         )  # fmt: skip
-        moved = ", ".join(f"{id} {micro:+d}" for id, micro in adjustment.moved.items()) or "nothing"
-        logger.info(
-            "usage adjusted: account %r, moved %s micro-units, reason %r", message.account, moved, message.reason
-        )
         return admin_pb2.AdjustUsageResponse(
             moved=(admin_pb2.Movement(limit_id=id, micro=micro) for id, micro in adjustment.moved.items()),
             limits=limit_messages(adjustment.limits),

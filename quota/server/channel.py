@@ -5,69 +5,52 @@ The loop moves the bytes. Only HTTP/2 is spoken: a peer that does not choose `h2
 
 from __future__ import annotations
 
-import logging
 import ssl
-import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from quota.errors import FailedPrecondition
-from quota.server.stamps import LOOK_SECONDS, stamps
+from quota.server.reload import Put, stamps
+from quota.server.tls import TlsFiles
+from quota.settings import Settings
 
 PROTOCOL: Final = "h2"
 READ_BYTES: Final = 65_536
 
-logger = logging.getLogger(__name__)
-
 
 class Channels:
-    """Makes channels from certificate files, and reads these again when they change; bad ones never replace good ones.
+    """Makes channels from certificates; those that are read again hold for the connections to come."""
 
-    With `client_ca` every peer shows a certificate that it signed, and with `client_names` one of these names (DNS names or
-    URIs of the certificate's subjectAltName). Raises FailedPrecondition if the files cannot be used.
-    """
+    keys: Final = ()
 
-    def __init__(
-        self, cert: Path, key: Path, client_ca: Path | None = None, client_names: Collection[str] = ()
-    ) -> None:
-        self._cert, self._key, self._client_ca = cert, key, client_ca
-        self._client_names = frozenset(client_names)
-        self._read_at = stamps((self._cert, self._key, self._client_ca))
-        self._context = self._read()
-        self._look_at = time.monotonic() + LOOK_SECONDS
+    def __init__(self, files: TlsFiles) -> None:
+        self.what = files.what
+        self._files = files
+        self.first_stamps = stamps(files.paths)
+        self._context = self._make()
 
     def __call__(self) -> Channel:
         """Return the channel of a connection that was just accepted."""
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + LOOK_SECONDS
-            self._read_again()
-        return Channel(self._context, self._client_names)
+        return Channel(self._context, self._files.client_names)
 
-    def _read(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # ---- As a source of reload.Reloads ----
+
+    def files(self) -> tuple[Path | None, ...]:
+        return self._files.paths
+
+    def read(self, settings: Settings) -> Put:
+        context = self._make()
+
+        def put() -> dict[str, object]:
+            self._context = context
+            return {"file": str(self._files.cert)}
+
+        return put
+
+    def _make(self) -> ssl.SSLContext:
+        context = self._files.context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols([PROTOCOL])
-        try:
-            context.load_cert_chain(self._cert, self._key, password="")  # not asked for on a terminal
-            if self._client_ca is not None:
-                context.load_verify_locations(self._client_ca)
-                context.verify_mode = ssl.CERT_REQUIRED
-        except OSError as error:  # also ssl.SSLError
-            files = ", ".join(str(file) for file in (self._cert, self._key, self._client_ca) if file)
-            raise FailedPrecondition(f"TLS cannot be served with {files}: {error}") from error
         return context
-
-    def _read_again(self) -> None:
-        found = stamps((self._cert, self._key, self._client_ca))
-        if found == self._read_at:
-            return
-        self._read_at = found
-        try:
-            self._context = self._read()
-            logger.info("%s: read again", self._cert)
-        except FailedPrecondition as error:
-            logger.error("%s; the certificates read before stay", error)
 
 
 class Channel:

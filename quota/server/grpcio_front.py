@@ -23,18 +23,19 @@ class GrpcioFront:
     def __init__(
         self,
         settings: Settings,
-        handler: grpc.GenericRpcHandler,
+        handlers: Sequence[grpc.GenericRpcHandler],
         *,
+        tokens: Tokens,
         reflected: Sequence[str] = (),
-        tokens: Tokens | None = None,
         tls: TlsFiles | None = None,
     ) -> None:
         self._settings = settings
-        self._tls = tls
+        self.certificates = GrpcCertificates(tls) if tls else None
+        """What TLS is spoken with, a source of reload.Reloads; None: nothing."""
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc"),
-            handlers=[handler],
+            handlers=list(handlers),
             interceptors=[Access(tokens, tls.client_names if tls else frozenset())],
             options=(
                 # Without this a second server on a taken port would share its calls instead of failing.
@@ -62,13 +63,20 @@ class GrpcioFront:
             raise cannot_listen(host, port, setting, error) from error
 
     def _take(self, address: str) -> int:
-        if self._tls is None:
+        if self.certificates is None:
             return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, GrpcCertificates(self._tls).credentials())
+        return self._server.add_secure_port(address, self.certificates.credentials())
 
     def start(self) -> None:
         """Answer from now on."""
         self._server.start()
+
+    def take(self, settings: Settings) -> None:
+        """Go by these settings, as far as they may change while it runs."""
+        self._settings = settings
+
+    def send_traces(self) -> None:
+        """Nothing is left to send: calls are spanned while they are served."""
 
     def set_health(self, statuses: Mapping[str, int]) -> None:
         """Say how services are: name to the number of grpc.health.v1."""

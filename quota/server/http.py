@@ -9,32 +9,39 @@ import contextlib
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from quota.server.ports import cannot_listen
+from quota.settings import Settings
+
 REQUESTS_MAX: Final = 16
 REQUEST_SECONDS_MAX: Final = 5.0
 TEXT: Final = "text/plain; charset=utf-8"
+
+READY: Final = "ready"
+LOADING: Final = "loading"
 
 Answer = tuple[int, str, bytes]
 """Status, content type, body."""
 
 
 class HttpServer(ThreadingHTTPServer):
-    """Serves GET and HEAD. `ready` says whether calls are to be sent here."""
+    """Serves GET and HEAD, before there is anything behind it too: what `registry` and `standing` say may change meanwhile."""
 
     daemon_threads = True
     allow_reuse_port = False
     request_queue_size = 64
 
-    def __init__(self, host: str, port: int, *, registry: CollectorRegistry, ready: Callable[[], bool]) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._registry = registry
-        self._ready = ready
+        self.registry = CollectorRegistry()
+        """What is measured."""
+        self.standing = LOADING
+        """Why no calls are to be sent here; READY if they are."""
         self._slots = threading.BoundedSemaphore(REQUESTS_MAX)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
@@ -64,11 +71,11 @@ class HttpServer(ThreadingHTTPServer):
         """Return what a path answers."""
         if path == "/metrics":
             encode, content_type = choose_encoder(accept)
-            return 200, content_type, encode(self._registry)
+            return 200, content_type, encode(self.registry)
         if path == "/healthz":
             return 200, TEXT, b"ok\n"
         if path == "/readyz":
-            return (200, TEXT, b"ready\n") if self._ready() else (503, TEXT, b"not ready\n")
+            return 200 if self.standing == READY else 503, TEXT, f"{self.standing}\n".encode()
         return 404, TEXT, b"not found; there are /metrics, /healthz and /readyz\n"
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -90,6 +97,17 @@ class HttpServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up or dawdles is no event."""
+
+
+def open_http(settings: Settings) -> HttpServer:
+    """Return the HTTP port, answering that the server is loading. Raises FailedPrecondition if it cannot be had."""
+    host, port = settings.http_listen, settings.http_port
+    try:
+        server = HttpServer(host, port)
+    except OSError as error:
+        raise cannot_listen(host, port, "http_port", error) from error
+    server.start()
+    return server
 
 
 def _hang_up(request: socket.socket) -> None:

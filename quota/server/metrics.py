@@ -1,110 +1,24 @@
-"""Every metric: its name, what it means, and where its value comes from.
+"""Metrics of the engine, the clock and the store: names, what they mean, and where their values come from.
 
-The core counts decisions itself; they are read when somebody scrapes. Labels are bounded by the catalogs, and never
-grow with accounts.
+The core counts decisions and units itself; they are read when somebody scrapes. Labels are bounded by the catalogs, and
+never grow with accounts. docs/metrics.md lists them all, with those of the fronts.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from itertools import accumulate
-from typing import TYPE_CHECKING, Final
 
-import grpc
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from quota.clock import Clock
 from quota.engine import Engine
 from quota.ranges import MICRO
+from quota.server.front_metrics import RPC_SECONDS_BUCKETS
 from quota.store import Store
 from quota.version import VERSION
-
-if TYPE_CHECKING:
-    from quota.server.native import NativeFront
-
-STATUS_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
-RPC_SECONDS_BUCKETS: Final = (
-    10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0, 5.0,
-)  # fmt: skip
-
-
-class RpcTimer(Collector):
-    """Observes how long calls take, by method: those of Python's handlers here, those of a native front when somebody scrapes."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._histogram = Histogram(
-            "quotad_rpc_seconds",
-            "Time from the received message to the serialized answer, by method.",
-            ["method"],
-            buckets=RPC_SECONDS_BUCKETS,
-            registry=None,
-        )
-        self._native: NativeFront | None = None
-        registry.register(self)
-
-    def observer(self, method: str) -> Callable[[float], None]:
-        """Return the function that takes one call's seconds; looked up once, since that costs more than observing."""
-        return self._histogram.labels(method).observe
-
-    def observe_native(self, front: NativeFront) -> None:
-        """Have the figures of a native front told as well."""
-        self._native = front
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._histogram.collect():
-            if self._native is not None:
-                _add_native_times(metric, self._native)
-            yield metric
-        if self._native is not None:
-            yield from _native_metrics(self._native)
-
-
-def _add_native_times(metric: Metric, front: NativeFront) -> None:
-    bounds = [*map(repr, RPC_SECONDS_BUCKETS), "+Inf"]
-    for path, counts, nanoseconds in front.times():
-        labels = {"method": method_label(path)}
-        cumulative = list(accumulate(counts))
-        for bound, count in zip(bounds, cumulative, strict=True):
-            metric.add_sample("quotad_rpc_seconds_bucket", {**labels, "le": bound}, count)
-        metric.add_sample("quotad_rpc_seconds_count", labels, cumulative[-1])
-        metric.add_sample("quotad_rpc_seconds_sum", labels, nanoseconds / 1e9)
-
-
-def method_label(path: str) -> str:
-    """`QuotaService/Admit` of `/quota.v1.QuotaService/Admit`; `other` for paths that are not served, whatever they are."""
-    return path.rpartition(".")[2] or "other"
-
-
-def _native_metrics(front: NativeFront) -> Iterator[Metric]:
-    calls = CounterMetricFamily(
-        "quotad_front_calls",
-        "Calls answered by the native front, by method and gRPC status.",
-        labels=["method", "status"],
-    )
-    for path, status, count in front.calls():
-        calls.add_metric([method_label(path), STATUS_NAMES[status]], count)
-    yield calls
-    figures = front.figures()
-    yield GaugeMetricFamily("quotad_front_connections", "Connections that are open.", value=figures["connections"])
-    yield GaugeMetricFamily(
-        "quotad_front_answers_waiting", "Answers that wait for the disk.", value=figures["answers_waiting"]
-    )
-    yield GaugeMetricFamily(
-        "quotad_front_calls_handed", "Calls that the front has handed to Python.", value=figures["calls_handed"]
-    )
-    for name, meaning in (
-        ("connections_opened", "Connections accepted."),
-        ("connections_refused", "Connections closed at once, past connections_max."),
-        ("connections_calmed", "Connections closed for too many control frames or headers."),
-        ("calls_reset", "Calls that their client gave up before they were answered."),
-        ("headers_refused", "Calls refused for a header list past header_bytes_max."),
-        ("bytes_received", "Bytes received, without TLS."),
-        ("bytes_sent", "Bytes sent, with TLS."),
-    ):
-        yield CounterMetricFamily(f"quotad_front_{name}", meaning, value=figures[name])
 
 
 def commit_observer(registry: CollectorRegistry) -> Callable[[float], None]:
@@ -167,6 +81,7 @@ class EngineCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield self._decisions()
+        yield from self._units()
         yield CounterMetricFamily(
             "quotad_replays", "Requests answered again by their request_id; they are no decisions.",
             value=self._engine.replays_count,
@@ -183,17 +98,12 @@ class EngineCollector(Collector):
             "quotad_capacity_factor", "Part of their concurrency that accounts may have, 0 to 1.",
             value=self._engine.capacity_micro / MICRO,
         )  # fmt: skip
-        yield GaugeMetricFamily("quotad_accounts", "Accounts that exist.", value=self._engine.accounts_count)
+        yield from self._population()
         yield GaugeMetricFamily(
             "quotad_accounts_demoted", "Accounts that only the store has whole, until somebody asks for them.",
             value=self._engine.ledger.demoted_count,
         )  # fmt: skip
-        catalogs = GaugeMetricFamily(
-            "quotad_catalog_info", "Catalogs that decide, by name and version; always 1.", labels=["name", "version"]
-        )
-        for catalog in self._engine.catalogs():
-            catalogs.add_metric([catalog.name, catalog.version], 1)
-        yield catalogs
+        yield from self._catalogs()
         yield CounterMetricFamily(
             "quotad_clock_alarms", "Steps of the wall clock over 5 s, which are not followed.",
             value=self._clock.alarms_count,
@@ -218,9 +128,46 @@ class EngineCollector(Collector):
             decisions.add_metric([catalog, plan, model, verdict, rule], count)
         return decisions
 
+    def _units(self) -> Iterator[Metric]:
+        labels = ["catalog", "plan", "pool"]
+        charged = CounterMetricFamily(
+            "quotad_charged_units", "Units charged by decisions, settlements and adjustments.", labels=labels
+        )
+        refunded = CounterMetricFamily(
+            "quotad_refunded_units", "Units given back by settlements and adjustments.", labels=labels
+        )
+        for catalog, plan, pool, given_back, micro in self._engine.units():
+            (refunded if given_back else charged).add_metric([catalog, plan, pool], micro / MICRO)
+        yield charged
+        yield refunded
+
+    def _population(self) -> Iterator[Metric]:
+        accounts = GaugeMetricFamily("quotad_accounts", "Accounts that exist.", labels=["catalog", "plan"])
+        for (catalog, plan), count in self._engine.accounts_by_plan().items():
+            accounts.add_metric([catalog, plan], count)
+        yield accounts
+        holds, prompts, request_ids = self._engine.census()
+        yield GaugeMetricFamily("quotad_holds", "Holds that are open: requests in flight.", value=holds)
+        yield GaugeMetricFamily("quotad_prompts", "Prompts that one more call may join.", value=prompts)
+        yield GaugeMetricFamily("quotad_request_ids", "Request ids that are remembered.", value=request_ids)
+
+    def _catalogs(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "quotad_catalog_info", "Catalogs that decide, by name and version; always 1.", labels=["name", "version"]
+        )
+        loaded = GaugeMetricFamily(
+            "quotad_catalog_loaded_timestamp_seconds", "Unix time at which the catalog was loaded.", labels=["name"]
+        )
+        for catalog in self._engine.catalogs():
+            info.add_metric([catalog.name, catalog.version], 1)
+            loaded.add_metric([catalog.name], catalog.loaded_at_ms / 1000)
+        yield info
+        yield loaded
+
 
 def build_registry(engine: Engine, clock: Clock, store: Store | None) -> CollectorRegistry:
     """Make a registry of its own for one server, so that several can live in one process."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a gauge beside every histogram, which nobody asks for
     registry = CollectorRegistry()
     registry.register(EngineCollector(engine, clock))
     registry.register(StoreCollector(store))

@@ -18,20 +18,24 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from quota import _core
 from quota._core import SERVED_METHODS, Front, Handed, Loop, Service
 from quota.engine import Engine
 from quota.server.channel import Channels
+from quota.server.domains import Domains
 from quota.server.ports import address_text, listening
 from quota.server.rpc import Answering, Call
 from quota.server.status import STATUS, details, status_number
 from quota.server.tls import TlsFiles
 from quota.server.tokens import Tokens, least_role
+from quota.server.traces import UNTRACED, Traces
 from quota.settings import Settings
 from quota.store import Store
 
+SERVED: Final = ("/quota.v1.QuotaService/", "/envoy.service.ratelimit.v3.RateLimitService/")
 HEALTH_PATH: Final = "/grpc.health.v1.Health/Check"
-HEALTH: Final = 6  # kinds of methods beside the core's own, as core/front.pxd numbers them
-PYTHON: Final = 7
+HEALTH: Final = 7  # kinds of methods beside the core's own, as core/front.pxd numbers them
+PYTHON: Final = 8
 WARN_SECONDS: Final = 0.2  # from the first step of leaving to the second: a round trip, and some
 UNKNOWN: Final = 2  # statuses of gRPC's that no error of ours has
 NOT_FOUND: Final = 5
@@ -55,26 +59,34 @@ class NativeFront:
         answerings: Mapping[str, Answering],
         *,
         store: Store | None,
-        tokens: Tokens | None = None,
+        tokens: Tokens,
         tls: TlsFiles | None = None,
+        domains: Domains | None = None,
+        traces: Traces = UNTRACED,
     ) -> None:
         self._settings = settings
         self._answerings = answerings
+        service = Service(engine.ledger, settings.batch_items_max)
+        if domains is not None:
+            domains.tell(lambda told: service.set_domains(_core.Domains(told)))
         self._front = Front(
             [*map(_method, answerings), (HEALTH_PATH, HEALTH, 0)],
             settings,
-            service=Service(engine.ledger, settings.batch_items_max),
+            service=service,
             watermark=store.watermark if store else None,
         )
         self.loops = [Loop(self._front, engine.clock, settings) for _ in range(settings.front_threads)]
         self._health: Mapping[str, int] = {}
-        if tokens is not None:
-            key = secrets.token_bytes(16)
-            tokens.watch(lambda roles: self._front.set_tokens(roles, key))
-        if tls is not None:
-            channels = Channels(tls.cert, tls.key, tls.client_ca, tls.client_names)
-            for loop in self.loops:
-                loop.secure(channels)
+        key = secrets.token_bytes(16)
+        tokens.tell(lambda roles: self._front.set_tokens(roles, key))
+        self.certificates = Channels(tls) if tls else None
+        """What TLS is spoken with, a source of reload.Reloads; None: nothing."""
+        for loop in self.loops if tls else ():
+            loop.secure(self.certificates)
+        self._traces = traces
+        self._traces_lost = 0
+        for loop in self.loops if traces is not UNTRACED else ():
+            loop.trace()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._helpers: list[threading.Thread] = []
@@ -95,6 +107,12 @@ class NativeFront:
             self._helpers.append(threading.Thread(target=self._help, name=f"handed-{index}", daemon=True))
         for thread in (*self._threads, *self._helpers):
             thread.start()
+
+    def take(self, settings: Settings) -> None:
+        """Go by these settings, as far as they may change while it runs."""
+        self._settings = settings
+        for loop in self.loops:
+            loop.take_patience(settings)
 
     def set_health(self, statuses: Mapping[str, int]) -> None:
         """Say how services are: name to the number of grpc.health.v1."""
@@ -122,6 +140,15 @@ class NativeFront:
             taken.close()
         self._sockets = []
 
+    def send_traces(self) -> None:
+        """Send spans of the calls that were traced since the last time. To be called once a second, by one thread at a time."""
+        for loop in self.loops:
+            self._traces.native(loop.traced())
+        lost = sum(loop.traces_lost_count for loop in self.loops)
+        if lost > self._traces_lost:
+            logger.warning("traced calls left out", extra={"count": lost - self._traces_lost})
+            self._traces_lost = lost
+
     # ---- Figures, of all loops together ----
 
     def calls(self) -> Iterator[tuple[str, int, int]]:
@@ -132,7 +159,7 @@ class NativeFront:
         return ((path, status, count) for (path, status), count in counts.items())
 
     def times(self) -> Iterator[tuple[str, list[int], int]]:
-        """Yield path, calls by the time they took as metrics.RPC_SECONDS_BUCKETS divides it, and all their nanoseconds."""
+        """Yield path, calls by the time they took as front_metrics.RPC_SECONDS_BUCKETS divides it, and all their nanoseconds."""
         for rows in zip(*(loop.times() for loop in self.loops), strict=True):
             yield (
                 rows[0][0],
@@ -140,12 +167,28 @@ class NativeFront:
                 sum(row[2] for row in rows),
             )
 
+    def decision_times(self) -> tuple[list[int], int]:
+        """Return the decisions that were timed, as front_metrics.DECISION_SECONDS_BUCKETS divides them, and all their nanoseconds."""
+        rows = [loop.decision_times() for loop in self.loops]
+        return [sum(counts) for counts in zip(*(row[0] for row in rows), strict=True)], sum(row[1] for row in rows)
+
+    def ended(self) -> Counter[str]:
+        """Return how many connections were ended from here, by reason."""
+        counts: Counter[str] = Counter()
+        for loop in self.loops:
+            counts.update(loop.ended())
+        return counts
+
     def figures(self) -> dict[str, int]:
-        """Return what happened so far, by name."""
+        """Return what happened so far, by name, and how many connections there may be."""
         counts: Counter[str] = Counter()
         for loop in self.loops:
             counts.update(loop.figures())
-        return {**counts, "calls_handed": self._front.handed_count}
+        return {
+            **counts,
+            "connections_max": len(self.loops) * self._settings.connections_max,
+            "calls_handed": self._front.handed_count,
+        }
 
     # ---- Calls in Python's hands ----
 
@@ -181,7 +224,7 @@ class NativeFront:
 def _method(path: str) -> tuple[str, int, int]:
     """The method as the core numbers it: path, kind, least role."""
     name = path.rpartition("/")[2]
-    kind = SERVED_METHODS.index(name) if path.startswith("/quota.v1.QuotaService/") else PYTHON
+    kind = SERVED_METHODS.index(name) if path.startswith(SERVED) else PYTHON
     return path, kind, least_role(path)
 
 

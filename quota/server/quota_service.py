@@ -15,6 +15,7 @@ from quota.errors import AlreadyExists, InvalidArgument, QuotaError
 from quota.server.names import checked_id
 from quota.server.rpc import Method
 from quota.server.status import details, status_number
+from quota.server.traces import UNTRACED, Traces
 from quota.store import Store
 from quota.v1 import quota_pb2
 
@@ -24,10 +25,13 @@ Named = TypeVar("Named", bound=IntEnum)
 class QuotaService:
     """Serves QuotaService from an engine. With a store, what acknowledges a change waits until it is kept."""
 
-    def __init__(self, engine: Engine, *, batch_items_max: int, store: Store | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, batch_items_max: int, store: Store | None = None, traces: Traces = UNTRACED
+    ) -> None:
         self._engine = engine
         self._batch_items_max = batch_items_max
         self._store = store
+        self._traces = traces
 
     def methods(self) -> Mapping[str, Method]:
         """Return what is served, by the method's name in the proto."""
@@ -108,7 +112,8 @@ class QuotaService:
     def _wait(self, ticket: int) -> None:
         """Return once an answer that rests on this change may leave. Raises Unavailable; the charge then stays."""
         if self._store is not None:
-            self._store.wait(ticket)
+            with self._traces.step("store.wait"):
+                self._store.wait(ticket)
 
 
 def request_of(message: quota_pb2.AdmitRequest) -> Request:

@@ -1,4 +1,4 @@
-"""How a method becomes bytes to bytes, and a handler of grpcio's: parse, serve, answer or refuse, time it.
+"""How a method becomes bytes to bytes, and a handler of grpcio's: parse, serve, answer or refuse, time it, trace it.
 
 grpcio answers INTERNAL when a deserializer raises, but bytes that are no message are the caller's fault. So the
 handlers take raw bytes and parse them themselves, and what goes wrong there passes through the same table as the rest.
@@ -7,7 +7,9 @@ handlers take raw bytes and parse them themselves, and what goes wrong there pas
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from functools import partial
 from time import perf_counter
 from typing import Any, Final, NoReturn, Protocol, cast
 from urllib.parse import unquote
@@ -17,8 +19,9 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from quota.server.metrics import RpcTimer
+from quota.server.front_metrics import RpcTimer
 from quota.server.status import STATUS, details, status_code
+from quota.server.traces import Traces
 
 Method = Callable[[Any], Message | Iterator[Message]]
 """Takes the request, or an iterator of them, and returns the response, or an iterator of them, as its method in the proto.
@@ -45,6 +48,9 @@ class Call(Protocol):
 Answering = Callable[[bytes, Call], bytes]
 """Takes a request message and returns the response message of a unary method. Raises the errors of the status table."""
 
+Spanning = Callable[[grpc.ServicerContext], AbstractContextManager[None]]
+"""Spans a call of grpcio's while it is served."""
+
 _CALL: Final[ContextVar[Call]] = ContextVar("call")
 
 
@@ -69,7 +75,7 @@ def answerings(service: ServiceDescriptor, methods: Mapping[str, Method]) -> dic
 
 
 def service_handler(
-    service: ServiceDescriptor, methods: Mapping[str, Method], timer: RpcTimer
+    service: ServiceDescriptor, methods: Mapping[str, Method], timer: RpcTimer, traces: Traces
 ) -> grpc.GenericRpcHandler:
     """Make one service's handlers. Methods of `service` that are not in `methods` answer UNIMPLEMENTED."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
@@ -79,13 +85,14 @@ def service_handler(
         parse = _parser(_request_class(method))
         observe = timer.observer(f"{service.name}/{method.name}")
         serve = methods[method.name]
+        span = partial(_span, traces, f"/{service.full_name}/{method.name}")
         if method.client_streaming:
-            handlers[method.name] = grpc.stream_unary_rpc_method_handler(_stream_handler(parse, serve, observe))
+            handlers[method.name] = grpc.stream_unary_rpc_method_handler(_stream_handler(parse, serve, observe, span))
         elif method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_answers_handler(parse, serve, observe))
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_answers_handler(parse, serve, observe, span))
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _unary_handler(_answering(parse, serve), observe)
+                _unary_handler(_answering(parse, serve), observe, span)
             )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
@@ -115,12 +122,13 @@ def _answering(parse: Callable[[bytes], Message], serve: Method) -> Answering:
 
 
 def _unary_handler(
-    answer: Answering, observe: Callable[[float], None]
+    answer: Answering, observe: Callable[[float], None], span: Spanning
 ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
         try:
-            return answer(raw, context)
+            with span(context):
+                return answer(raw, context)
         except tuple(STATUS) as error:
             _refuse(context, error)
         finally:
@@ -130,13 +138,14 @@ def _unary_handler(
 
 
 def _stream_handler(
-    parse: Callable[[bytes], Message], serve: Method, observe: Callable[[float], None]
+    parse: Callable[[bytes], Message], serve: Method, observe: Callable[[float], None], span: Spanning
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
     def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         began = perf_counter()
         _CALL.set(context)
         try:
-            return cast(Message, serve(map(parse, raws))).SerializeToString()
+            with span(context):
+                return cast(Message, serve(map(parse, raws))).SerializeToString()
         except tuple(STATUS) as error:
             _refuse(context, error)
         finally:
@@ -146,20 +155,25 @@ def _stream_handler(
 
 
 def _answers_handler(
-    parse: Callable[[bytes], Message], serve: Method, observe: Callable[[float], None]
+    parse: Callable[[bytes], Message], serve: Method, observe: Callable[[float], None], span: Spanning
 ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
     def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         began = perf_counter()
         _CALL.set(context)
         try:
-            for answer in cast(Iterator[Message], serve(parse(raw))):
-                yield answer.SerializeToString()
+            with span(context):
+                for answer in cast(Iterator[Message], serve(parse(raw))):
+                    yield answer.SerializeToString()
         except tuple(STATUS) as error:
             _refuse(context, error)
         finally:
             observe(perf_counter() - began)
 
     return handle
+
+
+def _span(traces: Traces, path: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+    return traces.call(path, context.invocation_metadata() or ())
 
 
 def _refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,30 +16,43 @@ from typing import Final
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from quota.catalog import SHIPPED, load
 from quota.clock import Clock
 from quota.engine import Engine
+from quota.envoy import rls_pb2
 from quota.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from quota.server.admin_service import AdminService
+from quota.server.catalog_files import CatalogFiles
+from quota.server.config_file import ConfigFile
+from quota.server.domains import Domains
+from quota.server.front_metrics import RpcTimer
 from quota.server.grpcio_front import GrpcioFront
-from quota.server.http import HttpServer
-from quota.server.metrics import RpcTimer, build_registry, commit_observer
+from quota.server.http import READY, HttpServer, open_http
+from quota.server.metrics import build_registry, commit_observer
 from quota.server.native import NativeFront
-from quota.server.ports import address_text, cannot_listen
+from quota.server.ports import address_text
 from quota.server.quota_service import QuotaService
+from quota.server.rate_limit_service import RateLimitService
+from quota.server.refusal_log import RefusalLog
+from quota.server.reload import Reloads, Source
+from quota.server.rounds import Rounds
 from quota.server.rpc import answerings, service_handler
 from quota.server.state import keep_catalogs, open_store
 from quota.server.tls import tls_files
 from quota.server.tokens import Tokens
+from quota.server.traces import open_traces
 from quota.settings import Settings
 from quota.store import Store, StoreFailed
 from quota.types import Bounds
 from quota.v1 import admin_pb2, quota_pb2
+from quota.version import VERSION
 
 QUOTA_SERVICE: Final = quota_pb2.DESCRIPTOR.services_by_name["QuotaService"]
+RATE_LIMIT_SERVICE: Final = rls_pb2.DESCRIPTOR.services_by_name["RateLimitService"]
 ADMIN_SERVICE: Final = admin_pb2.DESCRIPTOR.services_by_name["AdminService"]
+SERVICES: Final = (QUOTA_SERVICE, RATE_LIMIT_SERVICE, ADMIN_SERVICE)
 DEMO_CATALOG: Final = "glm-2026"
 DEMO_PLANS: Final = ("lite", "pro", "max")
+DRAINING: Final = "draining"
 
 logger = logging.getLogger(__name__)
 
@@ -55,53 +70,74 @@ class Server:
     """One engine on three ports. Make it, `start` it, and `stop` it; a test gives its own clock."""
 
     def __init__(
-        self, settings: Settings, *, clock: Clock | None = None, on_failure: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        http: HttpServer | None = None,
+        config_file: ConfigFile | None = None,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         """Load catalogs and store. `on_failure` is called if the store fails later: the process is then to be stopped.
 
+        `http` answers already that the server is loading; without it there is no HTTP port before the start. `config_file` is
+        where `settings` came from and may change.
         Raises CatalogError, InvalidArgument for settings that do not go together, FailedPrecondition for files of tokens or TLS
         that cannot be used, and StoreError.
         """
         self._settings = settings
         self._on_failure = on_failure
+        self._began = time.monotonic()
+        self._http = http
+        self._standing = ""
         self._clock = clock or Clock()
-        self._tokens = Tokens(Path(settings.tokens)) if settings.tokens else None
+        self._traces = open_traces(wanted=settings.traces)
+        tokens = Tokens(Path(settings.tokens) if settings.tokens else None)
+        self.domains = Domains(settings)
         data_tls, control_tls = tls_files(settings), tls_files(settings, "admin_")
-        files = _catalog_files(settings.catalogs)
-        shipped = tuple(name for name in SHIPPED if name not in files)
-        self.engine = _build_engine(settings, (*shipped, *files.values()), self._clock, (*shipped, *files))
-        self._ready = threading.Event()
-        self._store = self._open_store((*shipped, *files))
+        catalogs = CatalogFiles(settings)
+        self.engine = _build_engine(settings, catalogs, self._clock)
+        catalogs.keep_in_force(self.engine)
+        self._store = self._open_store(catalogs.names)
         self._registry = build_registry(self.engine, self._clock, self._store)
         timer = RpcTimer(self._registry)
-        quota_service = QuotaService(self.engine, batch_items_max=settings.batch_items_max, store=self._store)
-        admin_service = AdminService(
+        quota_service = QuotaService(
+            self.engine, batch_items_max=settings.batch_items_max, store=self._store, traces=self._traces
+        )
+        self._admin_service = AdminService(
             self.engine,
             self._clock,
-            file_catalogs=frozenset((*shipped, *files)),
+            catalog_files=catalogs,
             page_accounts_max=settings.page_accounts_max,
             store=self._store,
+            traces=self._traces,
         )
-        methods = quota_service.methods()
+        rate_limit_service = RateLimitService(self.engine, store=self._store, traces=self._traces)
+        self.domains.tell(rate_limit_service.set_domains)
+        services = {QUOTA_SERVICE: quota_service.methods(), RATE_LIMIT_SERVICE: rate_limit_service.methods()}
         self._data: NativeFront | GrpcioFront
         if settings.front == "native":
             self._data = NativeFront(
                 settings,
                 self.engine,
-                answerings(QUOTA_SERVICE, methods),
+                {path: it for service in services.items() for path, it in answerings(*service).items()},
                 store=self._store,
-                tokens=self._tokens,
+                tokens=tokens,
                 tls=data_tls,
+                domains=self.domains,
+                traces=self._traces,
             )
             timer.observe_native(self._data)
         else:
-            handler = service_handler(QUOTA_SERVICE, methods, timer)
-            self._data = GrpcioFront(settings, handler, tokens=self._tokens, tls=data_tls)
+            handlers = [service_handler(*service, timer, self._traces) for service in services.items()]
+            self._data = GrpcioFront(settings, handlers, tokens=tokens, tls=data_tls)
         names = (QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        control = service_handler(ADMIN_SERVICE, admin_service.methods(), timer)
-        self._control = GrpcioFront(settings, control, reflected=names, tokens=self._tokens, tls=control_tls)
+        control = service_handler(ADMIN_SERVICE, self._admin_service.methods(), timer, self._traces)
+        self._control = GrpcioFront(settings, [control], reflected=names, tokens=tokens, tls=control_tls)
         self._set_health(serving=False)
-        self._http: HttpServer | None = None
+        refusals = RefusalLog(self.engine, self._in_force)
+        reloads = self._watch(config_file, (catalogs, tokens, self.domains))
+        self._rounds = Rounds((reloads, refusals.look, self._data.send_traces))
         if self._store is not None:
             self._start_store(self._store)
         if settings.demo:
@@ -114,34 +150,40 @@ class Server:
         try:
             data = self._data.listen(settings.listen, settings.port, "port")
             control = self._control.listen(settings.admin_listen, settings.admin_port, "admin_port")
-            self._http = self._build_http()
+            self._http = self._http or open_http(settings)
         except FailedPrecondition:
             self._data.stop()
             self._control.stop()
             raise
-        if self._tokens is not None:
-            self._tokens.watch()
+        self._http.registry = self._registry
         self._data.start()
         self._control.start()
-        self._http.start()
-        self._set_health(serving=True)
-        self._ready.set()
-        return Addresses(data, control, address_text(settings.http_listen, self._http.server_port))
+        self._rounds.start()
+        self._stand(READY)
+        addresses = Addresses(data, control, address_text(settings.http_listen, self._http.server_port))
+        self._log_start(addresses)
+        return addresses
+
+    def reload(self) -> None:
+        """Read all files again, soon; what is bad changes nothing, and the log tells."""
+        self.reloads.ask()
+        self._rounds.hurry()
 
     def stop(self) -> None:
         """Say that nothing more is served, let running calls end within `grace_ms`, close the ports and the store.
 
         Raises StoreFailed if the store has failed, or fails now.
         """
-        self._ready.clear()
-        self._set_health(serving=False)
+        if self._standing == READY:
+            self._stand(DRAINING)
         stopping = [threading.Thread(target=front.stop) for front in (self._data, self._control)]
         for thread in stopping:
             thread.start()
         for thread in stopping:
             thread.join()
-        if self._tokens is not None:
-            self._tokens.close()
+        self._rounds.close()
+        self._data.send_traces()
+        self._traces.close()
         if self._http is not None:
             self._http.close()
             self._http = None
@@ -175,21 +217,54 @@ class Server:
 
     def _fail(self, reason: str) -> None:
         """The store has failed: say first that nothing is served here, so that calls go elsewhere."""
-        self._ready.clear()
-        self._set_health(serving=False)
-        logger.critical("%s", reason)
+        self._stand(reason)
+        logger.critical("store failed", extra={"reason": reason})
         self._on_failure()
 
-    def _build_http(self) -> HttpServer:
-        host, port = self._settings.http_listen, self._settings.http_port
-        try:
-            return HttpServer(host, port, registry=self._registry, ready=self._ready.is_set)
-        except OSError as error:
-            raise cannot_listen(host, port, "http_port", error) from error
+    def _stand(self, standing: str) -> None:
+        """Tell everybody who asks: READY, or why no calls are to be sent here."""
+        self._standing = standing
+        if self._http is not None:
+            self._http.standing = standing
+        self._set_health(serving=standing == READY)
+
+    # ---- What may change while it runs ----
+
+    def _watch(self, config_file: ConfigFile | None, files: tuple[Source, ...]) -> Callable[[], None]:
+        certificates = (self._data.certificates, self._control.certificates)
+        sources: list[Source] = [*files, *(it for it in certificates if it is not None)]
+        if config_file is not None:
+            config_file.lead(tuple(sources), self._take)
+            sources.insert(0, config_file)
+        self.reloads = Reloads(sources, self._in_force, traces=self._traces)
+        self._registry.register(self.reloads)
+        return self.reloads.look
+
+    def _in_force(self) -> Settings:
+        return self._settings
+
+    def _take(self, settings: Settings) -> None:
+        self._settings = settings
+        self.engine.ledger.bound(_bounds(settings))
+        self._admin_service.page_accounts_max = settings.page_accounts_max
+        self._data.take(settings)
+        self._control.take(settings)
+
+    def _log_start(self, addresses: Addresses) -> None:
+        fields = {
+            "version": VERSION,
+            **dataclasses.asdict(addresses),
+            "catalogs": [f"{it.name} {it.version}" for it in self.engine.catalogs()],
+            "accounts": self.engine.accounts_count,
+            "store": str(self._store.directory) if self._store else "none",
+            "durability": str(self._store.durability) if self._store else "none",
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
+        logger.info("serving", extra=fields)
 
     def _set_health(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        statuses = dict.fromkeys(("", QUOTA_SERVICE.full_name, ADMIN_SERVICE.full_name), int(status))
+        statuses = dict.fromkeys(("", *(it.full_name for it in SERVICES)), int(status))
         self._data.set_health(statuses)
         self._control.set_health(statuses)
 
@@ -197,53 +272,42 @@ class Server:
 def run(build: Callable[[Callable[[], None]], Server], started: Callable[[Addresses], None]) -> None:
     """Build a server, start it, report where, and stop it at SIGINT or SIGTERM. For the main thread of a process.
 
+    At SIGHUP the server reads its files again.
+
     `build` is given what stops the process from within, if the store fails. StoreFailed is then raised.
 
     The signals are blocked before there is any other thread, so that all of them inherit it and none is lost. A second
     signal, while the server is stopping, ends the process at once.
     """
-    signals = {signal.SIGINT, signal.SIGTERM}
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         server = build(lambda: os.kill(os.getpid(), signal.SIGTERM))
         started(server.start())
-        received = signal.sigwait(signals)
+        while (received := signal.sigwait(signals)) == signal.SIGHUP:
+            server.reload()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-    logger.info("%s: stopping", signal.Signals(received).name)
+    logger.info("stopping", extra={"signal": signal.Signals(received).name})
     server.stop()
+    logger.info("stopped")
 
 
-def _catalog_files(paths: Iterable[str]) -> dict[str, Path]:
-    """Return the files that the setting `catalogs` stands for, by the name of their catalog."""
-    files: dict[str, Path] = {}
-    for path in map(Path, paths):
-        found = sorted((*path.glob("*.yaml"), *path.glob("*.yml"))) if path.is_dir() else [path]
-        if not found:
-            raise InvalidArgument("catalogs", str(path), "a directory with *.yaml files, or a file")
-        for file in found:
-            catalog = load(file)
-            if catalog.name in files:
-                raise InvalidArgument(
-                    "catalogs", str(file), f"a catalog not named {catalog.name}, as {files[catalog.name]} is already"
-                )
-            files[catalog.name] = file
-            for warning in catalog.warnings:
-                logger.warning("%s", warning)
-    return files
+def _build_engine(settings: Settings, catalogs: CatalogFiles, clock: Clock) -> Engine:
+    if settings.catalog_default not in catalogs.names:
+        raise InvalidArgument("catalog_default", settings.catalog_default, ", ".join(sorted(catalogs.names)))
+    return Engine(catalogs.sources, clock=clock, catalog_default=settings.catalog_default, bounds=_bounds(settings))
 
 
-def _build_engine(settings: Settings, sources: Iterable[str | Path], clock: Clock, names: Iterable[str]) -> Engine:
-    if settings.catalog_default not in names:
-        raise InvalidArgument("catalog_default", settings.catalog_default, ", ".join(sorted(names)))
-    bounds = Bounds(
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
         hold_ms_max=settings.hold_ms_max,
         holds_max=settings.holds_max,
         request_ids_max=settings.request_ids_max,
         prompts_max=settings.prompts_max,
     )
-    return Engine(sources, clock=clock, catalog_default=settings.catalog_default, bounds=bounds)
 
 
 def add_demo_accounts(engine: Engine) -> None:

@@ -45,7 +45,8 @@ def _load_catalogs(store: Store, engine: Engine, taken: Collection[str]) -> None
     for catalog in store.kept.catalogs:
         if catalog.name in taken:
             logger.warning(
-                "catalog %s was loaded at run time once; it now comes from a file, which holds", catalog.name
+                "a catalog was loaded at run time once, and now comes from a file, which holds",
+                extra={"catalog": catalog.name},
             )
             continue
         try:
@@ -70,7 +71,8 @@ def _take_time(store: Store, clock: Clock, *, accept_clock: bool) -> None:
         )
     if ahead_us > GAP_US_MAX:
         logger.warning(
-            "store: the last time seen is %.1f h ago; if quotad ran since, the wall clock is wrong", ahead_us / 3.6e9
+            "the store last saw a time long ago; if quotad ran since, the wall clock is wrong",
+            extra={"hours": round(ahead_us / 3.6e9, 1)},
         )
     clock.go_on_from(kept_us)
 

@@ -16,7 +16,7 @@ from quota.errors import CorruptRecord, FailedPrecondition, InvalidArgument, Not
 from quota.server.account_messages import account_message, import_error, put_account
 from quota.server.keeper import Keeper
 from quota.server.quota_service import limit_messages
-from quota.server.rpc import Method
+from quota.server.rpc import Method, caller
 from quota.store import Store
 from quota.store.audit import audit_page
 from quota.store.backup import copy_store
@@ -74,7 +74,7 @@ class StoreService:
     # ---- Backup ------------------------------------------------------------------------------------------------------
 
     def backup(self, message: admin_pb2.BackupRequest) -> Iterator[admin_pb2.BackupPart]:
-        store = self._required()
+        store, who = self._required(), caller()
         store.wait_all()  # in interval mode what was answered may not be in the file yet
         with tempfile.TemporaryDirectory(prefix=BACKUP_PREFIX, dir=store.directory) as directory:
             file = Path(directory) / "copy"
@@ -83,7 +83,7 @@ class StoreService:
             with file.open("rb") as opened:
                 while data := opened.read(BACKUP_PART_BYTES):
                     yield admin_pb2.BackupPart(data=data, bytes_total=bytes_total)
-        logger.info("backup sent: %d bytes", bytes_total)
+        logger.info("backup sent", extra={"who": who, "bytes": bytes_total})
 
     # ---- Accounts with their usage -----------------------------------------------------------------------------------
 
@@ -127,7 +127,6 @@ class StoreService:
             response.loaded += len(loaded)
             if loaded:
                 self._keeper.keep("LoadAccounts", {"accounts": loaded})
-        logger.info("accounts loaded: %d, bad ones: %d", response.loaded, response.failed)
         return response
 
     def _load(self, record: admin_pb2.AccountRecord) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import grpc
 
 from quota.errors import FailedPrecondition, InvalidArgument
-from quota.server.stamps import stamps
+from quota.server.reload import Put, stamps
 from quota.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +29,15 @@ class TlsFiles:
     client_names: frozenset[str]
 
     @property
+    def what(self) -> str:
+        return f"{self.prefix}tls"
+
+    @property
     def paths(self) -> tuple[Path | None, ...]:
         return self.cert, self.key, self.client_ca
 
-    def check(self) -> None:
-        """Raise FailedPrecondition, naming settings and files, if they cannot be used."""
+    def context(self) -> ssl.SSLContext:
+        """Return what ssl serves them with. Raises FailedPrecondition, naming settings and files, if they cannot be used."""
         named = (("tls_cert", self.cert), ("tls_key", self.key), ("tls_client_ca", self.client_ca))
         for name, path in named:
             try:
@@ -57,10 +58,12 @@ class TlsFiles:
         try:
             if self.client_ca is not None:
                 context.load_verify_locations(self.client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
             raise FailedPrecondition(
                 f"setting {self.prefix}tls_client_ca: {self.client_ca}: no certificates in PEM: {_reason(error)}"
             ) from error
+        return context
 
 
 def tls_files(settings: Settings, prefix: str = "") -> TlsFiles | None:
@@ -79,42 +82,52 @@ def tls_files(settings: Settings, prefix: str = "") -> TlsFiles | None:
     if not cert:
         return None
     files = TlsFiles(prefix, Path(cert), Path(key), Path(client_ca) if client_ca else None, frozenset(names))
-    files.check()
+    files.context()
     return files
 
 
 class GrpcCertificates:
-    """Gives grpcio the certificates at every handshake, read again when the files change; bad ones never replace good ones."""
+    """What grpcio serves with; certificates that are read again hold from the next handshake on."""
+
+    keys: Final = ()
 
     def __init__(self, files: TlsFiles) -> None:
+        self.what = files.what
         self._files = files
-        self._stamps = stamps(files.paths)
+        self.first_stamps = stamps(files.paths)
+        self._made = self._make()
+        self._next: grpc.ServerCertificateConfiguration | None = None
 
     def credentials(self) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
-            self._read(), cast(Any, self._read_again), require_client_authentication=self._files.client_ca is not None
+            self._made, cast(Any, self._take_next), require_client_authentication=self._files.client_ca is not None
         )
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
+    # ---- As a source of reload.Reloads ----
+
+    def files(self) -> tuple[Path | None, ...]:
+        return self._files.paths
+
+    def read(self, settings: Settings) -> Put:
+        self._files.context()
+        made = self._make()
+
+        def put() -> dict[str, object]:
+            self._next = made
+            return {"file": str(self._files.cert)}
+
+        return put
+
+    def _make(self) -> grpc.ServerCertificateConfiguration:
         files = self._files
         pair = (files.key.read_bytes(), files.cert.read_bytes())
         return grpc.ssl_server_certificate_configuration(
             [pair], root_certificates=files.client_ca.read_bytes() if files.client_ca else None
         )
 
-    def _read_again(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what is new, None if nothing is."""
-        found = stamps(self._files.paths)
-        if found == self._stamps:
-            return None
-        self._stamps = found
-        try:
-            self._files.check()
-            made = self._read()
-        except (FailedPrecondition, OSError) as error:
-            logger.error("%s; the certificates read before stay", error)
-            return None
-        logger.info("%s: read again", self._files.cert)
+    def _take_next(self) -> grpc.ServerCertificateConfiguration | None:
+        """What grpcio is to go on with; None: as before. Asked at every handshake."""
+        made, self._next = self._next, None
         return made
 
 

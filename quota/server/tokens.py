@@ -1,21 +1,18 @@
-"""Tokens: who may call what, from a file that is read again when it changes.
+"""Tokens: who may call what, from a file that may be read again.
 
     - name: gateway
       token: VXqB1m0cK3r8dZp5JtLw
       role: write
     - {name: dashboard, token: nT7sQe2aHy4uFb9kXc6v, role: read}
 
-A caller shows his token as `authorization: Bearer TOKEN`. A file that has become bad changes nothing: the tokens read before
-stay, and the log says what is the matter.
+A caller shows his token as `authorization: Bearer TOKEN`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import secrets
-import threading
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -24,7 +21,8 @@ from typing import Final
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from quota.errors import FailedPrecondition
-from quota.server.stamps import LOOK_SECONDS, stamps
+from quota.server.reload import Put, stamps
+from quota.settings import Settings
 from quota.yaml_file import YamlFileError, compose
 
 FILE_BYTES_MAX: Final = 1_000_000
@@ -41,8 +39,6 @@ READING: Final = frozenset({
 HEALTH: Final = "/grpc.health.v1.Health/"
 UNKNOWN: Final = "authorization: a bearer token that the server knows is needed"
 ONLY_READ: Final = "authorization: the token's role is read; this method needs write"
-
-logger = logging.getLogger(__name__)
 
 
 class Role(IntEnum):
@@ -61,21 +57,18 @@ def least_role(path: str) -> Role:
 
 
 class Tokens:
-    """The tokens of a file. `watch` it, and `close` it."""
+    """The tokens of a file; without one nobody needs any. Raises FailedPrecondition, naming setting, file and line."""
 
-    def __init__(self, file: Path) -> None:
-        """Read the file. Raises FailedPrecondition, naming setting, file and line."""
+    what: Final = "tokens"
+    keys: Final = ("tokens",)
+
+    def __init__(self, file: Path | None) -> None:
         self._file = file
         self._key = secrets.token_bytes(32)
-        self._stamps = stamps([file])
-        try:
-            self._roles = _read(file)
-        except YamlFileError as error:
-            raise FailedPrecondition(f"setting tokens: {error}") from error
-        self._by_digest = self._digested()
         self._told: list[Callable[[list[tuple[bytes, int]]], None]] = []
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.first_stamps = stamps([file])
+        self._roles: dict[bytes, Role] = {}
+        self._put(file, _read(file) if file else {})
 
     def roles(self) -> list[tuple[bytes, int]]:
         """Return every token and its role's number."""
@@ -84,55 +77,54 @@ class Tokens:
     def role_of(self, authorization: str | bytes | None) -> Role:
         """Return what the bearer of such a header may do.
 
-        Found by a keyed digest, so that the time it takes tells nothing of a token.
+        Everything where there are no tokens. Found by a keyed digest, so that the time it takes tells nothing of a token.
         """
+        if not self._by_digest:
+            return Role.WRITE
         shown = authorization.encode("utf-8", "replace") if isinstance(authorization, str) else authorization
         if shown is None or shown[:7] not in (b"Bearer ", b"bearer "):
             return Role.NONE
         return self._by_digest.get(self._digest(shown[7:]), Role.NONE)
 
-    def watch(self, told: Callable[[list[tuple[bytes, int]]], None] | None = None) -> None:
-        """Read the file again whenever it changes, from now on; `told` gets the tokens now, and again after a change."""
-        if told is not None:
-            self._told.append(told)
+    def tell(self, told: Callable[[list[tuple[bytes, int]]], None]) -> None:
+        """Have `told` get the tokens now, and again whenever others come in force."""
+        self._told.append(told)
+        told(self.roles())
+
+    # ---- As a source of reload.Reloads ----
+
+    def files(self) -> list[Path | None]:
+        return [self._file]
+
+    def read(self, settings: Settings) -> Put:
+        file = Path(settings.tokens) if settings.tokens else None
+        if file is None and self._roles:  # a configuration file cut short must not let everybody in
+            raise FailedPrecondition(
+                "setting tokens: a server that asks for tokens asks for them until it is restarted"
+            )
+        roles = _read(file) if file else {}
+        return lambda: self._put(file, roles)
+
+    def _put(self, file: Path | None, roles: dict[bytes, Role]) -> dict[str, object]:
+        changed = roles != self._roles  # the front keeps memory for each set that it is told
+        self._file, self._roles = file, roles
+        self._by_digest = {self._digest(token): role for token, role in roles.items()}
+        for told in self._told if changed else ():
             told(self.roles())
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name="tokens", daemon=True)
-            self._thread.start()
-
-    def close(self) -> None:
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def look(self) -> None:
-        """Read the file again if it has changed."""
-        found = stamps([self._file])
-        if found == self._stamps:
-            return
-        self._stamps = found
-        try:
-            self._roles = _read(self._file)
-        except YamlFileError as error:
-            logger.error("setting tokens: %s; the tokens read before stay", error)
-            return
-        self._by_digest = self._digested()
-        logger.info("%s: read again, %d tokens", self._file, len(self._roles))
-        for told in self._told:
-            told(self.roles())
-
-    def _watch(self) -> None:
-        while not self._closing.wait(LOOK_SECONDS):
-            self.look()
-
-    def _digested(self) -> dict[bytes, Role]:
-        return {self._digest(token): role for token, role in self._roles.items()}
+        return {"file": str(file or ""), "tokens": len(roles)}
 
     def _digest(self, token: bytes) -> bytes:
         return hashlib.blake2b(token, key=self._key, digest_size=32).digest()
 
 
 def _read(file: Path) -> dict[bytes, Role]:
+    try:
+        return _roles(file)
+    except YamlFileError as error:
+        raise FailedPrecondition(f"setting tokens: {error}") from error
+
+
+def _roles(file: Path) -> dict[bytes, Role]:
     """Read a file of tokens. Raises YamlFileError."""
     root = compose(file, FILE_BYTES_MAX, EXAMPLE)
     if not isinstance(root, SequenceNode) or not root.value:
