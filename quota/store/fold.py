@@ -4,10 +4,11 @@ The writing thread folds, between its commits. A journal up to FOLD_BYTES is lef
 into folding, or what time is left; past JOURNAL_BYTES_MAX nothing is written until it has been folded back below, so that
 the file stays bounded.
 
-A piece is durable in the snapshot before its segment is let go of. An account that was written again since need not be folded: its later row stands in the journal, and a restart reads that
-after the snapshot. So accounts that change all the time cost nothing but their journal rows, and the longer the journal,
-the more of them there are. The ledger knows in which era each account was last taken. An era is a part of the journal, of
-ERA_BYTES or more, that begins with a commit: all rows of one commit are taken in one era, which is therefore told before.
+A piece is durable in the snapshot before its segment is let go of. An account that was written again since need not be
+folded: its later row stands in the journal, and a restart reads that after the snapshot. So accounts that change all the
+time cost nothing but their journal rows, and the longer the journal, the more of them there are. The ledger knows in
+which era each account was last taken. An era is a part of the journal, of ERA_BYTES or more, that begins with a commit:
+all rows of one commit are taken in one era, which is therefore told before.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from quota.errors import CorruptRecord, StoreError
 from quota.store import earlier
-from quota.store.format import FORMAT, PUT_NOTE, REPAIR, checked, checksum, pack, unpack_note
+from quota.store.format import FORMAT, PUT_NOTE, REPAIR, Note, checked, checksum, pack, unpack_note
 from quota.store.journal import Journal
 from quota.store.segment import Kind
 from quota.store.shelf import Shelf
@@ -27,7 +27,96 @@ logger = logging.getLogger(__name__)
 class Restoring(Protocol):
     """The ledger, as far as it takes accounts in."""
 
-    def restore(
+    def restore(self, packed: bytes) -> int: ...
+    @property
+    def in_memory_count(self) -> int: ...
+    def demote(self, count: int, now: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCatalog:
+    """A catalog that was loaded at run time."""
+
+    name: str
+    yaml: str
+    version: str
+    loaded_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a store knows beside accounts. `folded` is the last journal row in the snapshot, `time_us` 0 in a new store."""
+
+    format: int
+    time_us: int
+    capacity_micro: int | None
+    folded: int
+    audit_sequence: int
+    catalogs: tuple[StoredCatalog, ...]
+
+
+def read_meta(database: sqlite3.Connection, file: Path) -> dict[str, str]:
+    """Check format and structure, and return the meta table. Raises StoreError naming file, table and row."""
+    meta = {str(key): str(value) for key, value in _rows(database, file, "meta", "key")}
+    version = meta.get("format", "")
+    if not version.isdecimal():
+        raise StoreError(f"{file}: has no format version; {REPAIR}")
+    if int(version) > FORMAT:
+        raise StoreError(
+            f"{file}: is of format {version}, and this quotad knows formats up to {FORMAT}: use a newer one"
+        )
+    problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise StoreError(f"{file}: {' '.join(str(problem).split())}; {REPAIR}")
+    return meta
+
+
+def open_journal(database: sqlite3.Connection, file: Path, meta: dict[str, str], key: int) -> Journal:
+    """Open the journal beside the file, and put what it notes into the tables, in case of a crash before that was done.
+
+    `key` is the store's number if it has none. Raises StoreError naming segment or file, and row.
+    """
+    folded, _ = earlier.last_row(database, int(meta["folded"]))
+    try:
+        journal = Journal.open(file.parent, int(meta.get("key", key)), folded, int(meta.get("journal", 0)))
+    except StoreError as error:
+        raise StoreError(f"{error}; {REPAIR}") from error
+    notes = [unpack_note(row.packed) for row in journal.rows(folded) if row.kind == Kind.NOTE]
+    put_notes(database, notes)
+    return journal
+
+
+def put_notes(database: sqlite3.Connection, notes: list[Note]) -> None:
+    """Put notes into their tables, all at once. Those that stand there already do no harm."""
+    if notes:
+        database.execute("BEGIN IMMEDIATE")
+        for table, columns in notes:
+            database.execute(PUT_NOTE[table], checked(*columns))
+        database.execute("COMMIT")
+
+
+def read_kept(database: sqlite3.Connection, file: Path, journal: Journal) -> Kept:
+    """Read all but the accounts. Raises StoreError naming file, table and row."""
+    meta = {str(key): str(value) for key, value in _rows(database, file, "meta", "key")}
+    folded = int(meta["folded"])
+    _, table_us = earlier.last_row(database, folded)
+    last = journal.row(journal.sequence) if journal.sequence > journal.folded else None
+    audit_sequence = database.execute("SELECT coalesce(max(seq), 0) FROM audit").fetchone()[0]
+    catalogs = tuple(
+        StoredCatalog(str(name), str(yaml), str(version), int(str(loaded_at_us)))
+        for name, yaml, version, loaded_at_us in _rows(database, file, "catalogs", "loaded_at_us, name")
+    )
+    return Kept(
+        int(meta["format"]),
+        max(int(meta["time_us"]), table_us, last.at_us if last is not None else 0),
+        int(meta["capacity_micro"]) if "capacity_micro" in meta else None,
+        folded,
+        audit_sequence,
+        catalogs,
+    )
+
+
+def restore(
     database: sqlite3.Connection,
     file: Path,
     kept: Kept,

@@ -1,4 +1,4 @@
-"""Getting out of a damaged SQLite file what SQLite would not give by itself."""
+"""Getting out of a damaged store what SQLite, or a start, would not give by itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any, Final
 from quota.errors import StoreError
 from quota.store.format import PAGE_BYTES
 from quota.store.pages import FILE_HEADER_BYTES
+from quota.store.segment import all_rows, key_within, walk
+from quota.store.segment import Row as JournalRow
+from quota.store.segment import decode as decode_row
 from quota.store.wal import FRAME_HEADER_BYTES, HEADER_BYTES, check_log
 
 Row = tuple[Any, ...]
@@ -27,6 +30,7 @@ BOUNDS: Final[dict[str, tuple[Any, Any]]] = {
     "meta": ("", "\U0010ffff"),
     "catalogs": ("", "\U0010ffff"),
 }
+EARLIER_TABLES: Final = {"audit", "catalogs", "journal", "meta", "snapshot"}
 PROBES_MAX: Final = 1_000  # into what cannot be read, for each table
 KEY_BYTES: Final = 8  # looked at past what two keys have in common
 
@@ -49,7 +53,8 @@ def mend(copy: Path, sample: Path) -> list[str]:
         reasons.append(str(error).replace(str(log), "write-ahead log"))
         _apply(log.read_bytes(), copy)
         log.unlink()
-    if _tables(copy) != _tables(sample):
+    tables = _tables(copy)
+    if tables != _tables(sample) and {row[1] for row in tables if row[0] == "table"} != EARLIER_TABLES:
         reasons.append("the list of its tables was damaged")
         with copy.open("r+b") as file, sample.open("rb") as whole:
             file.seek(FILE_HEADER_BYTES)
@@ -148,3 +153,15 @@ def _merged(gaps: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         else:
             merged.append((low, high))
     return merged
+
+
+def journal_rows(path: Path, key: str) -> tuple[list[JournalRow], str]:
+    """Return the rows of a segment, and what is wrong with it; then all that look like rows. `key` may be lost."""
+    content = memoryview(path.read_bytes())
+    number = int(key) if key.isdecimal() else key_within(content)
+    first = int(path.name.removeprefix("journal-"), 16)
+    try:
+        places, _ = walk(content, first, number)
+    except StoreError as error:
+        return list(all_rows(content, number)), str(error)
+    return [row for place in places if (row := decode_row(content, place, number)) is not None], ""

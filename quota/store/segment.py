@@ -125,6 +125,15 @@ def all_rows(segment: memoryview, key: int) -> Iterator[Row]:
         at = row.end if row is not None and row.whole else aligned(at + 1)
 
 
+def key_within(segment: memoryview) -> int:
+    """Return the number of the store that a segment belongs to, by its first row; 0 if there is none."""
+    for page in range(0, len(segment) - HEADER_BYTES + 1, PAGE_BYTES):
+        key: int = _HEAD.unpack_from(segment, page)[2]
+        if decode(segment, page, key) is not None:
+            return key
+    return 0
+
+
 def one_bit_off(segment: memoryview, at: int, seq: int, key: int) -> bool:
     """Whether one other bit would make a row of this number of what stands there."""
     head = bytearray(segment[at : at + HEADER_BYTES])

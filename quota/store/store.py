@@ -223,7 +223,7 @@ def _open(directory: Path, key: int) -> tuple[sqlite3.Connection, Kept, Journal]
     try:
         meta = read_meta(database, file)
         journal = open_journal(database, file, meta, key)
-        kept = read_kept(database, file, meta, journal)
+        kept = read_kept(database, file, journal)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return database, kept, journal
     except (sqlite3.Error, ValueError, KeyError) as error:

@@ -26,8 +26,9 @@ from typing import Final, Protocol
 from quota._core import Watermark
 from quota.errors import StoreError, Unavailable
 from quota.store.fold import Folder
-from quota.store.format import PUT_META, PUT_NOTE, Note, checked, pack_note
+from quota.store.format import PUT_META, Note, checked, pack_note
 from quota.store.journal import Journal
+from quota.store.load import put_notes
 from quota.store.segment import Kind
 from quota.store.shelf import Shelf
 
@@ -273,11 +274,7 @@ class Writer:
         packed = [(Kind.ACCOUNTS, it) for it in rows] + [(Kind.NOTE, pack_note(it)) for it in notes]
         before = self._journal.sequence
         self._journal.append(packed, self._now_us())
-        if notes:
-            self._database.execute("BEGIN IMMEDIATE")
-            for table, columns in notes:
-                self._database.execute(PUT_NOTE[table], checked(*columns))
-            self._database.execute("COMMIT")
+        put_notes(self._database, notes)
         if self._shelf is not None:
             for seq, row in enumerate(rows, before + 1):
                 self._shelf.wrote(seq, row)
