@@ -100,8 +100,8 @@ def restore_store(file: Path, directory: Path, *, replace: bool, aside: str) -> 
 def exchange(directory: Path, arriving: Path, aside: str) -> Path | None:
     """Put a whole file in the place of the store, which keeps its bytes under its names with `aside` after them.
 
-    The new file must not meet the old one's write-ahead log and journal, so these go first; dying in between leaves the store without it,
-    but all of it aside. With the directory's lock held.
+    The new file must not meet the old one's write-ahead log and journal, so these go first; dying in between leaves the store
+    without it, but all of it aside. With the directory's lock held.
     """
     old: Path | None = None
     sync(arriving)

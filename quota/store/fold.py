@@ -67,7 +67,7 @@ class Folder:
     @property
     def journal_bytes(self) -> int:
         """What rows of the journal take that are not in the snapshot."""
-        return self._journal.unfolded_bytes
+        return self._journal.bytes_after(self._journal.folded)
 
     def due(self, *, idle: bool) -> bool:
         """Whether a piece is to be folded now."""
@@ -93,7 +93,8 @@ class Folder:
                 kept = self._latest(seq, row.packed)
                 accounts.update(unpack(kept))
                 kept_size += len(kept)
-            if size >= PIECE_READ_BYTES or kept_size >= PIECE_BYTES or journal_bytes - size <= FOLD_BYTES:
+            left = self._journal.bytes_after(seq)
+            if journal_bytes - left >= PIECE_READ_BYTES or kept_size >= PIECE_BYTES or left <= FOLD_BYTES:
                 break
         put_snapshot(self._database, accounts)
         self._database.execute(PUT_META, checked("folded", str(seq)))

@@ -18,7 +18,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +51,7 @@ class _Segment:
         at = self.places[index]
         stop = self.places[index + 1] if index + 1 < len(self.places) else self.end
         row = decode(memoryview(os.pread(self.fd, stop - at, at)), 0, key)
-        return row if row is not None and row.seq == seq else None
+        return replace(row, at=at) if row is not None and row.seq == seq else None
 
 
 class Journal:
@@ -92,48 +92,20 @@ class Journal:
         return journal
 
     def start(self, tell: Callable[[int], None]) -> None:
-        """Make ready for the first commit. `tell` keeps the number of a segment, durably, before its first use."""
+        """Make ready for the first commit. `tell` keeps the number of a segment, durably, before its first use.
+
+        Raises StoreError, as all that writes does.
+        """
         self._tell = tell
-        for path in self._let_go:
-            path.unlink()
-        spare = self._directory / SPARE
-        if spare.exists():
-            self._spare_fd = os.open(spare, os.O_RDWR | os.O_CLOEXEC)
-            self._spare_bytes = spare.stat().st_size
-        if not self._segments:
-            self._begin(self.sequence + 1, 0)
-        last = self._segments[-1]
-        rest = os.pread(last.fd, last.size - last.end, last.end)
-        if rest.count(0) < len(rest):  # of a torn commit, perhaps, which would else follow a row of its number
-            os.pwrite(last.fd, bytes(len(rest)), last.end)
-            os.fsync(last.fd)
+        with self._writing():
+            self._start()
 
     # ---- For the thread that writes ----
 
     def append(self, rows: list[tuple[Kind, bytes]], at_us: int) -> None:
         """Make rows durable as one commit. The store has failed if this raises: the segment is not to be written again."""
-        commit = self.sequence + 1
-        places: list[int] = []
-        parts: list[bytes] = []
-        size = 0
-        for seq, (kind, packed) in enumerate(rows, commit):
-            places.append(size)
-            parts += (encode(seq, commit, at_us, kind, packed, self._key), packed)
-            size += len(parts[-2]) + len(packed)
-        if self._segments[-1].end + size > self._segments[-1].size:
-            self._begin(commit, size)
-        segment = self._segments[-1]
-        fcntl.flock(segment.fd, fcntl.LOCK_EX)  # whoever holds it shared sees an end that stands still
-        try:
-            _write(segment.fd, b"".join(parts), segment.end)
-            os.fdatasync(segment.fd)
-        finally:
-            fcntl.flock(segment.fd, fcntl.LOCK_UN)
-        with self._lock:
-            segment.places.extend(segment.end + place for place in places)
-            segment.end = aligned(segment.end + size)
-            self.sequence += len(rows)
-        self._owed_bytes += 2 * size
+        with self._writing():
+            self._append(rows, at_us)
 
     def prepare(self) -> None:
         """Fill the spare by what the last commits owe it, so that it is full long before it is needed."""
@@ -141,13 +113,14 @@ class Journal:
             return
         goal = self._goal_bytes()
         if self._spare_bytes < goal:
-            self._fill(min(goal, self._spare_bytes + self._owed_bytes))
+            with self._writing():
+                self._fill(min(goal, self._spare_bytes + self._owed_bytes))
         self._owed_bytes = 0
 
     def let_go(self, seq: int) -> None:
         """Let go of segments whose rows are all in the snapshot, and durable there. `seq` is the last row that is."""
         self.folded = seq
-        with self._lock:
+        with self._writing(), self._lock:
             while len(self._segments) > 1 and self._segments[0].last <= seq and self._pins_count == 0:
                 segment = self._segments.pop(0)
                 if segment.size > self._spare_bytes:
@@ -169,13 +142,11 @@ class Journal:
 
     # ---- For all ----
 
-    @property
-    def unfolded_bytes(self) -> int:
-        """Bytes of the segments that rows take which are not in the snapshot."""
+    def bytes_after(self, seq: int) -> int:
+        """Bytes of the segments that the rows after a number take, which are not in the snapshot."""
         with self._lock:
-            after = self.folded + 1
-            segments = [it for it in self._segments if it.last >= after]
-            return sum(it.end for it in segments) - segments[0].places[after - segments[0].first] if segments else 0
+            segments = [it for it in self._segments if it.last > seq]
+            return sum(it.end for it in segments) - segments[0].places[seq + 1 - segments[0].first] if segments else 0
 
     @property
     def file_bytes(self) -> int:
@@ -212,6 +183,52 @@ class Journal:
                 self._pins_count -= 1
 
     # ---- Inside ----
+
+    def _start(self) -> None:
+        for path in self._let_go:
+            path.unlink()
+        spare = self._directory / SPARE
+        if spare.exists():
+            self._spare_fd = os.open(spare, os.O_RDWR | os.O_CLOEXEC)
+            self._spare_bytes = spare.stat().st_size
+        if not self._segments:
+            self._begin(self.sequence + 1, 0)
+        last = self._segments[-1]
+        rest = os.pread(last.fd, last.size - last.end, last.end)
+        if rest.count(0) < len(rest):  # of a torn commit, perhaps, which would else follow a row of its number
+            os.pwrite(last.fd, bytes(len(rest)), last.end)
+            os.fsync(last.fd)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self._directory}: the journal cannot be written: {error.strerror}") from error
+
+    def _append(self, rows: list[tuple[Kind, bytes]], at_us: int) -> None:
+        commit = self.sequence + 1
+        places: list[int] = []
+        parts: list[bytes] = []
+        size = 0
+        for seq, (kind, packed) in enumerate(rows, commit):
+            places.append(size)
+            parts += (encode(seq, commit, at_us, kind, packed, self._key), packed)
+            size += len(parts[-2]) + len(packed)
+        if self._segments[-1].end + size > self._segments[-1].size:
+            self._begin(commit, size)
+        segment = self._segments[-1]
+        fcntl.flock(segment.fd, fcntl.LOCK_EX)  # whoever holds it shared sees an end that stands still
+        try:
+            _write(segment.fd, b"".join(parts), segment.end)
+            os.fdatasync(segment.fd)
+        finally:
+            fcntl.flock(segment.fd, fcntl.LOCK_UN)
+        with self._lock:
+            segment.places.extend(segment.end + place for place in places)
+            segment.end = aligned(segment.end + size)
+            self.sequence += len(rows)
+        self._owed_bytes += 2 * size
 
     def _goal_bytes(self) -> int:
         return min(SEGMENT_BYTES_MAX, max(SEGMENT_BYTES_MIN, sum(it.size for it in self._segments)))

@@ -1,8 +1,9 @@
 """A damaged store made one that starts again: what is good is kept, what is not goes into a report, nothing is lost silently.
 
 Works on a copy, while no server does. What the damage hid from SQLite itself is made visible first: a bad frame of the
-write-ahead log would end it, so the pages of all frames are taken, and the rows' own checksums tell what is wrong. Of a damaged
-segment of the journal all is taken that looks like a row. The new file has the journal folded in: where an account's latest state is damaged, the one before it holds, and the report says so.
+write-ahead log would end it, so the pages of all frames are taken, and the rows' own checksums tell what is wrong. Of a
+damaged segment of the journal all is taken that looks like a row. The new file has the journal folded in: where an
+account's latest state is damaged, the one before it holds, and the report says so.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from quota.errors import CorruptRecord, QuotaError, StoreError
 from quota.store import segment
 from quota.store.backup import exchange
 from quota.store.format import (
-    FILE, FORMAT, PUT_AUDIT, PUT_CATALOG, PUT_META, PUT_SNAPSHOT, Note, checked, checksum, unpack, unpack_note,
+    FILE,
+    FORMAT,
+    PUT_AUDIT,
+    PUT_CATALOG,
+    PUT_META,
+    PUT_SNAPSHOT,
+    Note,
+    checked,
+    checksum,
+    unpack,
+    unpack_note,
 )  # fmt: skip
 from quota.store.journal import NAME, NAMES
 from quota.store.load import put_notes

@@ -13,8 +13,8 @@ from typing import Any, Final
 from quota.errors import StoreError
 from quota.store.format import PAGE_BYTES
 from quota.store.pages import FILE_HEADER_BYTES
-from quota.store.segment import all_rows, key_within, walk
 from quota.store.segment import Row as JournalRow
+from quota.store.segment import all_rows, key_within, walk
 from quota.store.segment import decode as decode_row
 from quota.store.wal import FRAME_HEADER_BYTES, HEADER_BYTES, check_log
 

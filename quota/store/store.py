@@ -25,7 +25,7 @@ from quota.store.durability import Durability
 from quota.store.earlier import bring_up
 from quota.store.fold import Folder
 from quota.store.format import FILE, FORMAT, PAGE_BYTES, PUT_META, REPAIR, SCHEMA, checked
-from quota.store.journal import Journal
+from quota.store.journal import NAMES, Journal
 from quota.store.load import Kept, Restoring, open_journal, read_kept, read_meta, restore
 from quota.store.lock import DirectoryLock
 from quota.store.shelf import Shelf
@@ -213,8 +213,8 @@ def _open(directory: Path, key: int) -> tuple[sqlite3.Connection, Kept, Journal]
     file = directory / FILE
     log = directory / f"{FILE}-wal"
     if not file.exists():
-        if log.exists():
-            raise StoreError(f"{file}: is gone, but its write-ahead log {log.name} is there: put it back")
+        for left in (*directory.glob(log.name), *directory.glob(NAMES)):
+            raise StoreError(f"{file}: is gone, but {left.name}, which belongs to it, is there: put it back")
         create(directory)
     check_log(log)
     _read_through(file)
