@@ -22,7 +22,7 @@ from quota import Engine, Mode, Request
 from quota.errors import StoreError, Unavailable
 from quota.store import Durability, Store, fold, writer
 from quota.store.audit import audit_page
-from quota.store.format import checksum, pack, unpack
+from quota.store.format import checksum, pack, pack_note, unpack
 from quota.store.journal import NAMES
 from quota.store.segment import Kind
 
@@ -109,6 +109,26 @@ def test_a_closed_store_holds_everything(begin: Begin, tmp_path: Path) -> None:
 
     assert not (tmp_path / "quotad.db-wal").exists()
     assert before == begin(tmp_path).states()
+
+
+def test_a_change_and_what_was_noted_of_it_come_back_together(tmp_path: Path) -> None:
+    """a crash right after the journal had them, and before the tables did: the next start puts them there."""
+    process = Process(tmp_path)
+    process.put("ada")
+    process.store.wait_all()
+    process.store.close()
+    packed = pack(b"bob", process.engine.ledger.encode("ada", 0))
+    notes = [("audit", (1, 5, "127.0.0.1:1", "PutAccount", "b\u00fcb")), ("meta", ("capacity_micro", "500000"))]
+    with closing(opened_journal(tmp_path)) as journal:
+        journal.start(lambda first: None)
+        journal.append([(Kind.ACCOUNTS, packed), *((Kind.NOTE, pack_note(note)) for note in notes)], NOW_MS * 1000)
+    after = Process(tmp_path)
+    after.store.audit("127.0.0.1:1", "PutAccount", "eve")
+    after.store.close()
+    entries = audit_page(tmp_path / "quotad.db", 9, 9)
+
+    assert ({"ada", "bob"}, 500_000) == (set(after.states()), after.store.kept.capacity_micro)
+    assert [(2, "eve"), (1, "b\u00fcb")] == [(entry.number, entry.details) for entry in entries]
 
 
 def test_deleted_accounts_come_back_as_deleted(begin: Begin, tmp_path: Path) -> None:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 from zlib import crc32
 
 from quota.errors import StoreError
 from quota.store.fold import put_snapshot
-from quota.store.format import FORMAT, PUT_META, REPAIR, checked, checksum, unpack
+from quota.store.format import FORMAT, PUT_META, REPAIR, SCHEMA, checked, checksum, unpack
+
+_AFTER: Final = "crc INTEGER NOT NULL) WITHOUT ROWID;\n"
+EARLIER_SCHEMA: Final = SCHEMA.replace(
+    _AFTER,
+    _AFTER
+    + """    CREATE TABLE journal (
+        seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, packed BLOB NOT NULL, crc INTEGER NOT NULL);
+""",
+    1,
+)
 
 
 def last_row(database: sqlite3.Connection, folded: int) -> tuple[int, int]:
     """Return number and time, in microseconds, of the last row of the table, `folded` and 0 if there is none."""
-    if not _has_table(database):
+    if not has_table(database):
         return folded, 0
     seq, at_us = database.execute("SELECT coalesce(max(seq), 0), coalesce(max(at_us), 0) FROM journal").fetchone()
     return max(folded, int(seq)), int(at_us)
@@ -22,7 +33,7 @@ def last_row(database: sqlite3.Connection, folded: int) -> tuple[int, int]:
 
 def rows(database: sqlite3.Connection, file: Path, folded: int) -> Iterator[tuple[int, bytes]]:
     """Yield number and packed accounts of each row of the table. Raises StoreError if one is missing or has changed."""
-    if not _has_table(database):
+    if not has_table(database):
         return
     expected = folded
     for seq, at_us, packed, crc in database.execute("SELECT seq, at_us, packed, crc FROM journal ORDER BY seq"):
@@ -47,5 +58,6 @@ def bring_up(database: sqlite3.Connection, file: Path, folded: int, key: int) ->
     database.execute("COMMIT")
 
 
-def _has_table(database: sqlite3.Connection) -> bool:
+def has_table(database: sqlite3.Connection) -> bool:
+    """Whether the file is of an earlier format."""
     return database.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone() is not None

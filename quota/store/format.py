@@ -89,7 +89,7 @@ def unpack(packed: bytes) -> Iterator[tuple[bytes, bytes]]:
 def pack_note(note: Note) -> bytes:
     """Return a note as it stands in a row of the journal."""
     table, columns = note
-    return json.dumps([table, *columns]).encode()
+    return json.dumps([table, *columns], ensure_ascii=False).encode()
 
 
 def unpack_note(packed: bytes) -> Note:

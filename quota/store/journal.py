@@ -228,7 +228,7 @@ class Journal:
             segment.places.extend(segment.end + place for place in places)
             segment.end = aligned(segment.end + size)
             self.sequence += len(rows)
-        self._owed_bytes += 2 * size
+        self._owed_bytes += 3 * aligned(size)  # a segment is at most twice as large as the one before
 
     def _goal_bytes(self) -> int:
         return min(SEGMENT_BYTES_MAX, max(SEGMENT_BYTES_MIN, sum(it.size for it in self._segments)))

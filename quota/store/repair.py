@@ -23,6 +23,7 @@ from zlib import crc32
 from quota.errors import CorruptRecord, QuotaError, StoreError
 from quota.store import segment
 from quota.store.backup import exchange
+from quota.store.earlier import EARLIER_SCHEMA, has_table
 from quota.store.format import (
     FILE,
     FORMAT,
@@ -91,7 +92,11 @@ def repair(directory: Path, load_catalog: LoadCatalog, decode: Decode, when: str
                     shutil.copyfile(directory / (FILE + companion), Path(work) / ("copy" + companion))
             salvage = Salvage(load_catalog, decode)
             create(Path(work))
-            salvage.read(Path(work) / "copy", Path(work) / FILE, sorted(directory.glob(NAMES)))
+            (Path(work) / "earlier").mkdir()
+            create(Path(work) / "earlier", EARLIER_SCHEMA)
+            samples = [Path(work) / FILE, Path(work) / "earlier" / FILE]
+            segments = sorted(directory.glob(NAMES))
+            salvage.read(Path(work) / "copy", samples if segments else samples[::-1], segments)
             done = salvage.done
             if done.findings:
                 done.report = directory / f"repair-{when}.jsonl"
@@ -120,12 +125,12 @@ class Salvage:
 
     # ---- Reading ----
 
-    def read(self, copy: Path, sample: Path, segments: list[Path]) -> None:
-        """Read all that can be, and note what cannot; `sample` is an empty store. Raises StoreError if nothing can.
+    def read(self, copy: Path, samples: list[Path], segments: list[Path]) -> None:
+        """Read all that can be, and note what cannot; `samples` are empty stores. Raises StoreError if nothing can.
 
         The segments of the journal are read where they lie.
         """
-        for reason in mend(copy, sample):
+        for reason in mend(copy, samples):
             self._unread = True
             self._found("file", "", reason)
         try:
@@ -163,7 +168,7 @@ class Salvage:
             self.catalogs.append(row)
         self.audit = sorted(self._good(database, "audit"))
         snapshot = {id: (blob, crc) for id, blob, crc in self._rows(database, "snapshot")}
-        table = {seq: row for seq, *row in self._rows(database, "journal")} if int(version) < FORMAT else {}
+        table = {seq: row for seq, *row in self._rows(database, "journal")} if has_table(database) else {}
         if self._unread:
             self._read_pages(copy, snapshot, table)
         for id, (blob, crc) in snapshot.items():
@@ -177,6 +182,8 @@ class Salvage:
         for rowid, columns in records(copy):
             match columns:
                 case (bytes(id), bytes(blob), int(crc)) if id not in snapshot and crc == crc32(blob, crc32(id)):
+                    if self.meta.get(id.decode("utf-8", "replace")) == blob.decode("utf-8", "replace"):
+                        continue  # a row of that table, which looks the same
                     snapshot[id] = blob, crc
                 case (None, int(at_us), bytes(packed), int(crc)) if rowid not in journal and crc == checksum(
                     rowid, at_us, packed

@@ -30,15 +30,14 @@ BOUNDS: Final[dict[str, tuple[Any, Any]]] = {
     "meta": ("", "\U0010ffff"),
     "catalogs": ("", "\U0010ffff"),
 }
-EARLIER_TABLES: Final = {"audit", "catalogs", "journal", "meta", "snapshot"}
 PROBES_MAX: Final = 1_000  # into what cannot be read, for each table
 KEY_BYTES: Final = 8  # looked at past what two keys have in common
 
 
-def mend(copy: Path, sample: Path) -> list[str]:
+def mend(copy: Path, samples: list[Path]) -> list[str]:
     """Make a copy of a store one that SQLite opens, and knows the tables of; say what had to be changed.
 
-    `sample` is an empty store: every store begins with its page.
+    `samples` are empty stores: every store begins with the page of one, of the first if that cannot be told.
     """
     reasons = []
     with copy.open("r+b") as file:
@@ -53,10 +52,9 @@ def mend(copy: Path, sample: Path) -> list[str]:
         reasons.append(str(error).replace(str(log), "write-ahead log"))
         _apply(log.read_bytes(), copy)
         log.unlink()
-    tables = _tables(copy)
-    if tables != _tables(sample) and {row[1] for row in tables if row[0] == "table"} != EARLIER_TABLES:
+    if _tables(copy) not in map(_tables, samples):
         reasons.append("the list of its tables was damaged")
-        with copy.open("r+b") as file, sample.open("rb") as whole:
+        with copy.open("r+b") as file, samples[0].open("rb") as whole:
             file.seek(FILE_HEADER_BYTES)
             file.write(whole.read(PAGE_BYTES)[FILE_HEADER_BYTES:])
     return reasons

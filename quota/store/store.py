@@ -271,14 +271,14 @@ def connect(file: Path) -> sqlite3.Connection:
         raise StoreError(f"{file}: {error}") from error
 
 
-def create(directory: Path) -> None:
+def create(directory: Path, schema: str = SCHEMA) -> None:
     """Make an empty file, whole or not at all: a file that is there is never taken for a new one."""
     new = directory / f"{FILE}.new"
     new.unlink(missing_ok=True)
     try:
         database = sqlite3.connect(new, isolation_level=None)
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        database.executescript(f"BEGIN; {SCHEMA} COMMIT")
+        database.executescript(f"BEGIN; {schema} COMMIT")
         for key, value in (("format", FORMAT), ("key", secrets.randbits(32)), ("folded", 0), ("time_us", 0)):
             database.execute(PUT_META, checked(key, str(value)))
         database.close()
