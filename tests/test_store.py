@@ -20,7 +20,7 @@ from journals import journal_rows, last_segment, opened_journal, overwrite
 
 from quota import Engine, Mode, Request
 from quota.errors import StoreError, Unavailable
-from quota.store import Durability, Store, fold, writer
+from quota.store import Durability, Store, fold, journal, writer
 from quota.store.audit import audit_page
 from quota.store.format import checksum, pack, pack_note, unpack
 from quota.store.journal import NAMES
@@ -117,11 +117,12 @@ def test_a_change_and_what_was_noted_of_it_come_back_together(tmp_path: Path) ->
     process.put("ada")
     process.store.wait_all()
     process.store.close()
-    packed = pack(b"bob", process.engine.ledger.encode("ada", 0))
+    process.put("bob")  # in memory alone
+    packed = pack(b"bob", process.engine.ledger.encode("bob", 0))
     notes = [("audit", (1, 5, "127.0.0.1:1", "PutAccount", "b\u00fcb")), ("meta", ("capacity_micro", "500000"))]
-    with closing(opened_journal(tmp_path)) as journal:
-        journal.start(lambda first: None)
-        journal.append([(Kind.ACCOUNTS, packed), *((Kind.NOTE, pack_note(note)) for note in notes)], NOW_MS * 1000)
+    with closing(opened_journal(tmp_path)) as opened:
+        opened.start(lambda first: None)
+        opened.append([(Kind.ACCOUNTS, packed), *((Kind.NOTE, pack_note(note)) for note in notes)], NOW_MS * 1000)
     after = Process(tmp_path)
     after.store.audit("127.0.0.1:1", "PutAccount", "eve")
     after.store.close()
@@ -228,9 +229,11 @@ def test_rows_of_an_earlier_process_are_folded_with_care(
 
 
 def test_a_full_journal_is_folded_first(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """the file is bounded, however fast changes come."""
+    """the files are bounded, however fast changes come."""
     monkeypatch.setattr(fold, "FOLD_BYTES", 0)
     monkeypatch.setattr(fold, "JOURNAL_BYTES_MAX", 10_000)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES_MIN", 16_384)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES_MAX", 16_384)
     process = begin(tmp_path)
     most = 0
     for number in range(2_000):
@@ -242,6 +245,7 @@ def test_a_full_journal_is_folded_first(begin: Begin, tmp_path: Path, monkeypatc
 
     assert most < 20_000
     assert process.store.folder.folded_bytes_count > 100_000
+    assert sum(path.stat().st_size for path in tmp_path.glob("journal-*")) == process.store.journal.file_bytes <= 65_536
 
 
 def test_many_threads_share_commits(begin: Begin, tmp_path: Path) -> None:
@@ -438,9 +442,9 @@ def test_altered_rows_refuse_the_start(filled: Path, sql: str, words: str) -> No
 
 def test_a_record_that_does_not_decode_is_named(filled: Path) -> None:
     """though its row is as it was written."""
-    with closing(opened_journal(filled)) as journal:
-        journal.start(lambda first: None)
-        journal.append([(Kind.ACCOUNTS, pack(b"bob", b"no blob"))], 1)
+    with closing(opened_journal(filled)) as opened:
+        opened.start(lambda first: None)
+        opened.append([(Kind.ACCOUNTS, pack(b"bob", b"no blob"))], 1)
 
     with pytest.raises(StoreError, match=r"quotad.db: journal row 5: .*bob"):
         Process(filled)
