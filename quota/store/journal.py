@@ -254,6 +254,8 @@ class Journal:
             os.close(fd)
         self._tell(first)
         with self._lock:
+            if self._segments and self._segments[-1].first == first:  # too small for its first commit: its name is the new one's
+                os.close(self._segments.pop().fd)
             self._segments.append(_Segment(first, path, self._spare_fd, self._spare_bytes, array("Q"), 0))
         self._spare_fd, self._spare_bytes, self._owed_bytes = -1, 0, 0
 
