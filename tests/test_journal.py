@@ -312,3 +312,15 @@ except StoreError as error:
 
     assert (1, f"{tmp_path}: the journal cannot be written: File too large\n") == (done.returncode, done.stderr)
     assert 1_500_000 == os.stat(tmp_path / SPARE).st_size
+
+
+def test_it_is_measured_while_it_is_let_go_of(tmp_path: Path) -> None:
+    """what is folded meanwhile counts for nothing, whichever row was asked about."""
+    with closing(opened(tmp_path)) as journal:
+        journal.start(lambda first: None)
+        for number in range(8):
+            append(journal, b"%d" % number * LARGE)
+        sizes = [journal.bytes_after(seq) for seq in range(9)]
+        journal.let_go(7)
+        assert [sizes[7]] * 8 + [0] == [journal.bytes_after(seq) for seq in range(9)]
+    assert sizes == sorted(sizes, reverse=True)

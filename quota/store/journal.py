@@ -145,6 +145,7 @@ class Journal:
     def bytes_after(self, seq: int) -> int:
         """Bytes of the segments that the rows after a number take, which are not in the snapshot."""
         with self._lock:
+            seq = max(seq, self.folded)  # by now
             segments = [it for it in self._segments if it.last > seq]
             return sum(it.end for it in segments) - segments[0].places[seq + 1 - segments[0].first] if segments else 0
 
@@ -254,7 +255,9 @@ class Journal:
             os.close(fd)
         self._tell(first)
         with self._lock:
-            if self._segments and self._segments[-1].first == first:  # too small for its first commit: its name is the new one's
+            if (
+                self._segments and self._segments[-1].first == first
+            ):  # too small for its first commit: its name is the new one's
                 os.close(self._segments.pop().fd)
             self._segments.append(_Segment(first, path, self._spare_fd, self._spare_bytes, array("Q"), 0))
         self._spare_fd, self._spare_bytes, self._owed_bytes = -1, 0, 0
