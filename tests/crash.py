@@ -34,11 +34,12 @@ ACCOUNTS = [f"crash-{number}" for number in range(8)]
 CLIENTS = 6
 LIMIT = "prompts-week"
 KILL_AFTER_S = 0.5  # of load, at most
-# Folding begins at once, so that kills meet it too; everything else is as it is.
+# Folding begins at once, and the journal's files are small, so that kills meet all that is done with them too.
 PROGRAM = """
 import sys
-from quota.store import fold
+from quota.store import fold, journal
 fold.FOLD_BYTES, fold.ERA_BYTES = 40_000, 10_000
+journal.SEGMENT_BYTES_MIN = journal.SEGMENT_BYTES_MAX = 32_768
 from quota.cli import main
 sys.exit(main())
 """

@@ -1,20 +1,18 @@
-"""A store whose commits wait, as if the disk were slow: another program holds its lock."""
+"""A store whose commits wait, as if the disk were slow: another program holds the journal's last segment."""
 
 from __future__ import annotations
 
-import sqlite3
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from quota.store.journal import NAMES
 
 
 @contextmanager
 def held_up(directory: Path) -> Iterator[None]:
     """Nothing is committed to the store meanwhile."""
-    database = sqlite3.connect(directory / "quotad.db", isolation_level=None, check_same_thread=False)
-    database.execute("BEGIN IMMEDIATE")
-    try:
+    with max(directory.glob(NAMES)).open("rb") as segment:
+        fcntl.flock(segment, fcntl.LOCK_SH)
         yield
-    finally:
-        database.execute("ROLLBACK")
-        database.close()

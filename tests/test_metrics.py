@@ -6,7 +6,7 @@ import re
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from http2_peer import Peer
 from plans import START_MS, engine_with
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from quota import Request, __version__
 from quota.client import admit_request
@@ -320,3 +321,24 @@ def test_a_flood_of_idle_connections_ends(serve: Callable[..., Running], monkeyp
     assert {b""} == set(ends)
     assert 0.2 <= time.monotonic() - began < 4
     assert (200, "ok\n") == running.get("/healthz")
+
+
+def test_metrics_that_cannot_be_read_are_told(serve: Callable[..., Running], caplog: pytest.LogCaptureFixture) -> None:
+    """500 and a reason in the log, not a connection that ends without a word; the next scrape is asked anew."""
+    running = serve()
+    failing = Failing()
+    running.server._registry.register(failing)
+    answer = running.get("/metrics")
+    running.server._registry.unregister(failing)
+
+    assert (500, "metrics cannot be read; the log says why\n") == answer
+    assert "IndexError: no such row" in caplog.text
+    assert 200 == running.get("/metrics")[0]
+
+
+class Failing(Collector):
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        raise IndexError("no such row")

@@ -11,14 +11,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from held_up import held_up
+from journals import journal_rows, last_segment, opened_journal, overwrite
 
 from quota import Engine, Mode, Request
 from quota.errors import StoreError, Unavailable
-from quota.store import Durability, Store, fold, writer
-from quota.store.format import checked, checksum, pack, unpack
+from quota.store import Durability, Store, fold, journal, writer
+from quota.store.audit import audit_page
+from quota.store.format import checksum, pack, pack_note, unpack
+from quota.store.journal import NAMES
+from quota.store.segment import Kind
 
 NOW_MS = 1_783_321_200_000
 STRICT = Durability()
@@ -105,6 +111,27 @@ def test_a_closed_store_holds_everything(begin: Begin, tmp_path: Path) -> None:
     assert before == begin(tmp_path).states()
 
 
+def test_a_change_and_what_was_noted_of_it_come_back_together(tmp_path: Path) -> None:
+    """a crash right after the journal had them, and before the tables did: the next start puts them there."""
+    process = Process(tmp_path)
+    process.put("ada")
+    process.store.wait_all()
+    process.store.close()
+    process.put("bob")  # in memory alone
+    packed = pack(b"bob", process.engine.ledger.encode("bob", 0))
+    notes = [("audit", (1, 5, "127.0.0.1:1", "PutAccount", "b\u00fcb")), ("meta", ("capacity_micro", "500000"))]
+    with closing(opened_journal(tmp_path)) as opened:
+        opened.start(lambda first: None)
+        opened.append([(Kind.ACCOUNTS, packed), *((Kind.NOTE, pack_note(note)) for note in notes)], NOW_MS * 1000)
+    after = Process(tmp_path)
+    after.store.audit("127.0.0.1:1", "PutAccount", "eve")
+    after.store.close()
+    entries = audit_page(tmp_path / "quotad.db", 9, 9)
+
+    assert ({"ada", "bob"}, 500_000) == (set(after.states()), after.store.kept.capacity_micro)
+    assert [(2, "eve"), (1, "b\u00fcb")] == [(entry.number, entry.details) for entry in entries]
+
+
 def test_deleted_accounts_come_back_as_deleted(begin: Begin, tmp_path: Path) -> None:
     """a purged one is gone; one only deleted finds what it had drawn."""
     process = begin(tmp_path)
@@ -139,19 +166,19 @@ def test_folding_changes_nothing(begin: Begin, tmp_path: Path, monkeypatch: pyte
     directory = copied(tmp_path / "a", tmp_path / "b")
 
     assert 0 == process.store.folder.journal_bytes
-    assert process.states() == begin(directory).states()
     with sqlite3.connect(directory / "quotad.db") as database:
         assert (99,) == database.execute("SELECT count(*) FROM snapshot").fetchone()
-        assert (0,) == database.execute("SELECT count(*) FROM journal").fetchone()
     database.close()
+    assert [] == journal_rows(directory)
+    assert process.states() == begin(directory).states()
 
 
 def test_what_was_written_again_since_is_not_folded(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands further on in the journal; the snapshot has the others, and a kill at any moment finds all as it was."""
-    monkeypatch.setattr(fold, "FOLD_BYTES", 40_000)
-    monkeypatch.setattr(fold, "ERA_BYTES", 4_000)
+    monkeypatch.setattr(fold, "FOLD_BYTES", 400_000)
+    monkeypatch.setattr(fold, "ERA_BYTES", 8_000)
     process = begin(tmp_path / "a")
     dice = random.Random(7)
     accounts = [f"account-{number}" for number in range(200)]
@@ -202,9 +229,11 @@ def test_rows_of_an_earlier_process_are_folded_with_care(
 
 
 def test_a_full_journal_is_folded_first(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """the file is bounded, however fast changes come."""
+    """the files are bounded, however fast changes come."""
     monkeypatch.setattr(fold, "FOLD_BYTES", 0)
     monkeypatch.setattr(fold, "JOURNAL_BYTES_MAX", 10_000)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES_MIN", 16_384)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES_MAX", 16_384)
     process = begin(tmp_path)
     most = 0
     for number in range(2_000):
@@ -216,6 +245,7 @@ def test_a_full_journal_is_folded_first(begin: Begin, tmp_path: Path, monkeypatc
 
     assert most < 20_000
     assert process.store.folder.folded_bytes_count > 100_000
+    assert sum(path.stat().st_size for path in tmp_path.glob("journal-*")) == process.store.journal.file_bytes <= 65_536
 
 
 def test_many_threads_share_commits(begin: Begin, tmp_path: Path) -> None:
@@ -284,7 +314,8 @@ def test_a_demoted_account_that_is_damaged_is_no_empty_one(
     for number in range(100):
         process.put(f"account-{number}")
         process.store.wait_all()
-    altered(tmp_path / "quotad.db", "UPDATE journal SET packed = zeroblob(50)")
+    for row in journal_rows(tmp_path):
+        overwrite(tmp_path, row, 0, bytes(50))
     refused = []
     for number in range(100):
         try:
@@ -293,7 +324,7 @@ def test_a_demoted_account_that_is_damaged_is_no_empty_one(
             refused.append(str(error))
 
     assert process.engine.ledger.demoted_count == len(refused) > 50
-    assert all(re.search(r"quotad.db: account 'account-\d+' cannot be read: journal row", text) for text in refused)
+    assert all(re.search(r"quotad.db: account 'account-\d+' cannot be read: .*: journal row", text) for text in refused)
 
 
 # ---- Interval ----
@@ -318,10 +349,6 @@ def test_interval_answers_wait_when_the_disk_stalls(begin: Begin, tmp_path: Path
     process = begin(tmp_path, Durability(50))
     process.put("ada")
     process.store.wait_all()
-    stall = sqlite3.connect(tmp_path / "quotad.db", isolation_level=None)
-    stall.execute("BEGIN IMMEDIATE")
-    releasing = threading.Timer(0.6, lambda: None)
-    releasing.start()
     began = time.monotonic()
     answered = []
 
@@ -331,10 +358,9 @@ def test_interval_answers_wait_when_the_disk_stalls(begin: Begin, tmp_path: Path
             answered.append(time.monotonic() - began)
 
     thread = threading.Thread(target=charge)
-    thread.start()
-    releasing.join()
-    stall.execute("ROLLBACK")
-    stall.close()
+    with held_up(tmp_path):
+        thread.start()
+        thread.join(0.6)
     thread.join()
 
     assert [] == [at for at in answered if 0.2 < at < 0.55]
@@ -398,9 +424,6 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("UPDATE snapshot SET blob = zeroblob(40) WHERE id = x'626f62'", "snapshot 'bob' has changed since"),
         ("UPDATE snapshot SET id = x'626f63' WHERE id = x'626f62'", "snapshot 'boc' has changed since"),
-        ("UPDATE journal SET packed = zeroblob(40) WHERE seq = 3", "journal 3 has changed since"),
-        ("UPDATE journal SET at_us = at_us + 1 WHERE seq = 3", "journal 3 has changed since"),
-        ("DELETE FROM journal WHERE seq = 3", "journal row 3 is missing"),
         ("UPDATE meta SET value = '99' WHERE key = 'folded'", "meta 'folded' has changed since"),
         ("UPDATE meta SET value = 1 WHERE key = 'time_us'", "meta 'time_us' has changed since"),
         ("DROP TABLE catalogs", "no such table: catalogs"),
@@ -419,9 +442,9 @@ def test_altered_rows_refuse_the_start(filled: Path, sql: str, words: str) -> No
 
 def test_a_record_that_does_not_decode_is_named(filled: Path) -> None:
     """though its row is as it was written."""
-    packed = pack(b"bob", b"no blob")
-    row = checked(5, 1, packed)
-    altered(filled / "quotad.db", "INSERT INTO journal VALUES (?, ?, ?, ?)", *row)
+    with closing(opened_journal(filled)) as opened:
+        opened.start(lambda first: None)
+        opened.append([(Kind.ACCOUNTS, pack(b"bob", b"no blob"))], 1)
 
     with pytest.raises(StoreError, match=r"quotad.db: journal row 5: .*bob"):
         Process(filled)
@@ -429,19 +452,38 @@ def test_a_record_that_does_not_decode_is_named(filled: Path) -> None:
 
 def test_a_newer_format_is_refused_by_name(filled: Path) -> None:
     """it is not damaged, and repair is no help."""
-    altered(filled / "quotad.db", "UPDATE meta SET value = '3', crc = ? WHERE key = 'format'", checksum("format", "3"))
+    altered(filled / "quotad.db", "UPDATE meta SET value = '4', crc = ? WHERE key = 'format'", checksum("format", "4"))
 
-    with pytest.raises(StoreError, match=r"is of format 3, and this quotad knows formats up to 2: use a newer one$"):
+    with pytest.raises(StoreError, match=r"is of format 4, and this quotad knows formats up to 3: use a newer one$"):
         Store.open(filled)
 
 
-def test_a_file_that_is_gone_is_not_taken_for_a_new_one(begin: Begin, tmp_path: Path) -> None:
-    """its log says that there was one."""
+def test_an_altered_row_of_the_journal_refuses_the_start(filled: Path) -> None:
+    """segment and row are named."""
+    overwrite(filled, journal_rows(filled)[1], 10, b"\xff\xff\xff")
+
+    with pytest.raises(StoreError, match=r"journal-0+1: journal row 3 has changed since .* `quotad repair`"):
+        Process(filled)
+
+
+def test_a_missing_segment_refuses_the_start(filled: Path) -> None:
+    """also the newest, which nothing follows."""
+    last_segment(filled).unlink()
+
+    with pytest.raises(StoreError, match=r"journal-0+1: is missing, and the last rows .* `quotad repair`"):
+        Process(filled)
+
+
+@pytest.mark.parametrize("left", ["quotad.db-wal", NAMES])
+def test_a_file_that_is_gone_is_not_taken_for_a_new_one(begin: Begin, tmp_path: Path, left: str) -> None:
+    """its log or its journal says that there was one."""
     begin(tmp_path / "a").put("ada")
     directory = copied(tmp_path / "a", tmp_path / "b")
-    (directory / "quotad.db").unlink()
+    for path in directory.iterdir():
+        if not path.match(left):
+            path.unlink()
 
-    with pytest.raises(StoreError, match=r"quotad.db: is gone, but its write-ahead log"):
+    with pytest.raises(StoreError, match=r"quotad.db: is gone, but .* is there: put it back"):
         Store.open(directory)
 
 
@@ -449,8 +491,10 @@ def test_a_bad_frame_with_transactions_behind_it_is_refused(begin: Begin, tmp_pa
     """wherever in the log the bit is; only in the last transaction could it be a power cut."""
     process = begin(tmp_path / "a")
     process.put("ada")
-    for _ in range(4):
-        process.store.wait(process.charge("ada"))
+    for number in range(4):
+        process.charge("ada")
+        process.store.audit("127.0.0.1:1", "PutAccount", f"{number}")
+        process.store.wait_all()
     directory = copied(tmp_path / "a", tmp_path / "b")
     log = directory / "quotad.db-wal"
     whole = log.read_bytes()
@@ -459,9 +503,10 @@ def test_a_bad_frame_with_transactions_behind_it_is_refused(begin: Begin, tmp_pa
         with pytest.raises(StoreError, match=r"quotad.db-wal: .* has changed since it was written"):
             Store.open(directory)
     log.write_bytes(whole[:-100])
-    torn = begin(directory).engine.usage("ada", now_ms=NOW_MS)
+    torn = begin(directory)
 
-    assert 3_000_000 == torn.limits[0].used_micro
+    assert 4_000_000 == used(torn, "ada")
+    assert ["3", "2", "1", "0"] == [entry.details for entry in audit_page(directory / "quotad.db", 9, 9)]
 
 
 # ---- Failing ----
@@ -473,12 +518,11 @@ def test_an_answer_waits_so_long_and_no_longer(begin: Begin, tmp_path: Path, mon
     process = begin(tmp_path / "a")
     process.put("ada")
     process.store.wait_all()
-    stall = sqlite3.connect(tmp_path / "a" / "quotad.db", isolation_level=None)
-    stall.execute("BEGIN IMMEDIATE")
-    with pytest.raises(Unavailable, match="the disk has not answered for 0 s; the change may yet be kept"):
+    with (
+        held_up(tmp_path / "a"),
+        pytest.raises(Unavailable, match="the disk has not answered for 0 s; the change may yet be kept"),
+    ):
         process.store.wait(process.charge("ada"))
-    stall.execute("ROLLBACK")
-    stall.close()
     monkeypatch.undo()
     process.store.wait_all()
 
@@ -491,10 +535,11 @@ def test_a_failed_store_takes_nothing(tmp_path: Path) -> None:
     process.put("ada")
     process.store.wait_all()
     stall = sqlite3.connect(tmp_path / "quotad.db", isolation_level=None)
-    stall.execute("DROP TABLE journal")
+    stall.execute("DROP TABLE audit")
     stall.close()
+    process.store.audit("127.0.0.1:1", "PutAccount", "ada")
 
-    with pytest.raises(Unavailable, match="the store has failed and takes nothing any more: no such table: journal"):
+    with pytest.raises(Unavailable, match="the store has failed and takes nothing any more: no such table: audit"):
         process.store.wait(process.charge("ada"))
     with pytest.raises(Unavailable):
         process.store.check()

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from journals import fold, journal_rows, last_segment, overwrite
 from lived import CATALOG, Serve, live, state, used
 
 from quota import Engine, Request
@@ -20,8 +21,10 @@ from quota.cli import main
 from quota.client import admit_request
 from quota.errors import StoreError
 from quota.store import Store
-from quota.store.fold import Folder
 from quota.store.format import checksum
+from quota.store.journal import NAME
+from quota.store.load import Kept
+from quota.store.segment import HEADER_BYTES
 from quota.store.wal import check_log
 from quota.v1 import admin_pb2, quota_pb2
 
@@ -60,7 +63,7 @@ def image(place: Path) -> Path:
         if part == "journal":
             shutil.copytree(place / "live", place / "image")
         store.close()
-        fold(place / "live/quotad.db")
+        fold(place / "live")
     return place / "image"
 
 
@@ -78,8 +81,8 @@ def opened(directory: Path) -> tuple[Engine, Store]:
     return engine, store
 
 
-def all_of(directory: Path) -> object:
-    """Return everything that a directory's store holds. Raises StoreError."""
+def all_of(directory: Path) -> tuple[object, Kept, object]:
+    """Return everything that a directory's store holds: accounts, what it knows beside them, audit log. Raises StoreError."""
     engine, store = opened(directory)
     accounts, _ = engine.list_accounts()
     blobs = sorted((account.id, engine.ledger.encode(account.id, 0)) for account in accounts)
@@ -89,7 +92,7 @@ def all_of(directory: Path) -> object:
 
 
 def test_every_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
-    """in file and log, anywhere: the start is refused, or everything is as it was."""
+    """in file, log and journal, anywhere: the start is refused, or everything is as it was."""
     dice = random.Random(8)
     original = image(tmp_path)
     shutil.copytree(original, tmp_path / "copy")
@@ -98,9 +101,9 @@ def test_every_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
     for turn in range(80):
         shutil.rmtree(tmp_path / "copy")
         shutil.copytree(original, tmp_path / "copy")
-        file = tmp_path / "copy" / ("quotad.db", "quotad.db-wal")[turn % 2]
+        file = tmp_path / "copy" / ("quotad.db", "quotad.db-wal", last_segment(original).name)[turn % 3]
         content = bytearray(file.read_bytes())
-        at, bit = dice.randrange(len(content)), dice.randrange(8)
+        at, bit = dice.randrange(len(content.rstrip(b"\0"))), dice.randrange(8)
         content[at] ^= 1 << bit
         file.write_bytes(content)
         try:
@@ -140,21 +143,13 @@ def stopped(serve: Serve, directory: Path) -> list[str]:
     running.admin.set_capacity(500_000)
     answers = state(running)
     running.server.stop()
-    fold(directory / "quotad.db")
+    fold(directory)
     running = serve(data=str(directory))
     running.data.admit(admit_request("many-7", model="glm-4.7", tool="cline"))
     running.data.admit(admit_request("many-8", model="glm-4.7", tool="cline"))
     answers = state(running)
     running.server.stop()
     return answers
-
-
-def fold(file: Path) -> None:
-    """Fold the journal into the snapshot, as the server does when it has grown."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as database:
-        folder = Folder(database, 0, None)
-        while database.execute("SELECT count(*) FROM journal").fetchone()[0]:
-            folder.fold()
 
 
 def damage(directory: Path, statement: str, *values: object) -> None:
@@ -197,12 +192,8 @@ def test_a_damaged_account_is_set_aside_and_the_rest_kept(serve: Serve, tmp_path
 def test_a_damaged_journal_row_leaves_the_state_before_it(serve: Serve, tmp_path: Path, quotad: Quotad) -> None:
     """the account falls back to what was folded, and that is told; accounts of other rows are untouched."""
     stopped(serve, tmp_path)
-    damage(
-        tmp_path,
-        "UPDATE journal SET packed = CAST(substr(packed, 1, length(packed) - 1) || x'00' AS BLOB) "
-        "WHERE seq = (SELECT min(seq) FROM journal)",
-    )
-    with pytest.raises(StoreError, match=r"journal \d+ has changed since it was written; `quotad repair`"):
+    overwrite(tmp_path, journal_rows(tmp_path)[0], -1, b"\0")
+    with pytest.raises(StoreError, match=r"journal row \d+ has changed since it was written, .*; `quotad repair`"):
         serve(data=str(tmp_path))
     status, out, err = quotad("repair", str(tmp_path))
     assert (0, "") == (status, err)
@@ -215,7 +206,8 @@ def test_a_damaged_journal_row_leaves_the_state_before_it(serve: Serve, tmp_path
 def test_rows_that_are_missing_are_told(serve: Serve, tmp_path: Path, quotad: Quotad) -> None:
     """a journal row, a catalog: what depended on it is kept as far as it goes."""
     stopped(serve, tmp_path)
-    damage(tmp_path, "DELETE FROM journal WHERE seq = (SELECT min(seq) FROM journal)")
+    row = journal_rows(tmp_path)[0]
+    overwrite(tmp_path, row, -len(row.packed) - HEADER_BYTES, bytes(HEADER_BYTES))
     damage(tmp_path, "UPDATE catalogs SET yaml = 'x' WHERE name = 'lumen'")
     damage(tmp_path, "UPDATE meta SET value = '7' WHERE key = 'capacity_micro'")
     status, out, err = quotad("repair", str(tmp_path))
@@ -252,7 +244,7 @@ def test_damaged_pages_lose_no_others(serve: Serve, tmp_path: Path, quotad: Quot
     assert 308 - 2 * on_page <= count < 308
 
 
-@pytest.mark.parametrize("name", ["quotad.db", "quotad.db-wal"])
+@pytest.mark.parametrize("name", ["quotad.db", "quotad.db-wal", NAME.format(1)])
 def test_repair_after_a_flipped_bit_keeps_nearly_all(tmp_path: Path, quotad: Quotad, name: str) -> None:
     """wherever it is, the store starts again; what is missing is told, and is a few accounts at most."""
     dice = random.Random(name)
@@ -262,7 +254,7 @@ def test_repair_after_a_flipped_bit_keeps_nearly_all(tmp_path: Path, quotad: Quo
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(original, tmp_path / "copy")
         content = bytearray((original / name).read_bytes())
-        content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        content[dice.randrange(len(content.rstrip(b"\0")))] ^= 1 << dice.randrange(8)
         (tmp_path / "copy" / name).write_bytes(content)
         _, out, _ = quotad("repair", f"{tmp_path}/copy")
         _, store = opened(tmp_path / "copy")
@@ -303,13 +295,14 @@ STORES = Path(__file__).parent / "stores"
 ada-2 was given one back, the hold of demo-pro was committed, demo-lite purged."""
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_file_of_every_format_is_read(serve: Serve, tmp_path: Path, version: int) -> None:
+@pytest.mark.parametrize("in_memory_max", [0, 1])
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_store_of_every_format_is_read(serve: Serve, tmp_path: Path, version: int, in_memory_max: int) -> None:
     """whatever later versions do: accounts, usage, ids, tombstones, catalog, capacity, audit log. It is of the latest then."""
-    shutil.copyfile(STORES / f"format-{version}.db", tmp_path / "quotad.db")
-    running = serve(data=str(tmp_path), demo=False)
+    shutil.copytree(STORES / f"format-{version}", tmp_path, dirs_exist_ok=True)
+    running = serve(data=str(tmp_path), demo=False, accounts_in_memory_max=in_memory_max)
     with closing(sqlite3.connect(tmp_path / "quotad.db")) as database:
-        assert ("2",) == database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+        assert ("3",) == database.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     running.admin.put_account(admin_pb2.Account(id="ada-3", catalog="lumen", plan="basic"))
     again = running.data.admit(admit_request("ada-1", request_id="again"))
 
@@ -326,18 +319,39 @@ def test_a_file_of_every_format_is_read(serve: Serve, tmp_path: Path, version: i
     assert (11, "LoadCatalog", ["outage"]) == (len(entries), entries[-1].what, reasons)
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_store_of_every_format_is_repaired(tmp_path: Path, quotad: Quotad, version: int) -> None:
+    """what is whole is left alone; a damaged list of tables is put back, and nothing is lost."""
+    directory = shutil.copytree(STORES / f"format-{version}", tmp_path / "data")
+    file = directory / "quotad.db"
+    assert f"{directory}: 7 accounts; nothing is damaged\n" == quotad("repair", str(directory))[1]
+    whole = all_of(shutil.copytree(directory, tmp_path / "whole"))
+    file.write_bytes(file.read_bytes().replace(b"CREATE TABLE snapshot", b"CREATE TABLE sn\xffpshot", 1))
+    _, out, _ = quotad("repair", str(directory))
+
+    assert out.startswith(f"file : the list of its tables was damaged\n{directory}: 7 accounts; 1 damaged")
+    accounts, kept, audit = all_of(directory)
+    assert (accounts, audit) == (whole[0], whole[2])
+    assert (kept.catalogs, kept.capacity_micro, kept.time_us) == (
+        whole[1].catalogs, whole[1].capacity_micro, whole[1].time_us,
+    )  # fmt: skip
+    assert [f"{path.name}.before" for path in sorted((STORES / f"format-{version}").iterdir())] == [
+        path.name.rpartition("-repair-")[0] for path in sorted(directory.glob("*.before-repair-*"))
+    ]
+
+
 def test_a_later_format_is_left_alone(serve: Serve, tmp_path: Path, quotad: Quotad) -> None:
     """start, restore and repair refuse it by name, and change nothing."""
     (tmp_path / "data").mkdir()
     file = tmp_path / "data/quotad.db"
-    shutil.copyfile(STORES / "format-2.db", file)
-    damage(tmp_path / "data", "UPDATE meta SET value = '3', crc = ? WHERE key = 'format'", checksum("format", "3"))
+    shutil.copyfile(STORES / "format-2/quotad.db", file)
+    damage(tmp_path / "data", "UPDATE meta SET value = '4', crc = ? WHERE key = 'format'", checksum("format", "4"))
     before = file.read_bytes()
 
-    with pytest.raises(StoreError, match=r"format 3, .* up to 2"):
+    with pytest.raises(StoreError, match=r"format 4, .* up to 3"):
         serve(data=str(tmp_path / "data"))
     for arguments in (("repair", f"{tmp_path}/data"), ("restore", str(file), "--data", f"{tmp_path}/new")):
         status, out, err = quotad(*arguments)
         assert (1, "") == (status, out)
-        assert "format 3, " in err
+        assert "format 4, " in err
     assert before == file.read_bytes()

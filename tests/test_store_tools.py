@@ -18,6 +18,7 @@ from quota.cli import main
 from quota.client import admit_request
 from quota.errors import FailedPrecondition, StoreError
 from quota.store.backup import check_store, restore_store
+from quota.store.journal import NAME, NAMES
 from quota.v1 import admin_pb2, quota_pb2
 
 Quotad = Callable[..., tuple[int, str, str]]
@@ -177,6 +178,7 @@ def test_a_backup_of_a_server_under_load_is_of_one_moment(serve: Serve, tmp_path
 def test_nothing_is_overwritten_unasked(serve: Serve, tmp_path: Path, quotad: Quotad) -> None:
     """neither a file by backup nor a directory by restore; told to, restore puts the old store aside."""
     running = live(serve, tmp_path / "data")
+    before = state(running)
     file = tmp_path / "a.backup"
     quotad("backup", str(file), server=running)
     (tmp_path / "other").mkdir()
@@ -192,6 +194,9 @@ def test_nothing_is_overwritten_unasked(serve: Serve, tmp_path: Path, quotad: Qu
     old = restore_store(file, tmp_path / "data", replace=True, aside=".old")
     assert tmp_path / "data/quotad.db.old" == old
     check_store(old)
+    assert [] == list((tmp_path / "data").glob(NAMES))
+    assert [f"{NAME.format(1)}.old"] == [path.name for path in (tmp_path / "data").glob("journal-0*")]
+    assert state(serve(data=str(tmp_path / "data"))) == before
 
 
 def test_what_is_no_backup_is_refused_by_name(tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ def test_a_failing_store_wakes_its_loops(begin: Begin, loop: Loop, tmp_path: Pat
     process.put("ada")
     process.store.wait_all()
     listener = loop(process.store.watermark)
-    process.store.writer._database.close()  # what a disk that is gone looks like
+    process.store.journal.close()  # what a disk that is gone looks like
 
     assert not process.store.watermark.wait(listener, process.charge("ada"), time.monotonic_ns(), PATIENCE_MS)
     assert process.store.watermark.failed

@@ -6,6 +6,7 @@ Bounded in every direction: so many requests at once, so long each, and nothing 
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import socketserver
 import threading
@@ -21,6 +22,8 @@ from quota.settings import Settings
 REQUESTS_MAX: Final = 16
 REQUEST_SECONDS_MAX: Final = 5.0
 TEXT: Final = "text/plain; charset=utf-8"
+
+logger = logging.getLogger(__name__)
 
 READY: Final = "ready"
 LOADING: Final = "loading"
@@ -71,7 +74,11 @@ class HttpServer(ThreadingHTTPServer):
         """Return what a path answers."""
         if path == "/metrics":
             encode, content_type = choose_encoder(accept)
-            return 200, content_type, encode(self.registry)
+            try:
+                return 200, content_type, encode(self.registry)
+            except Exception:
+                logger.exception("metrics cannot be read")
+                return 500, TEXT, b"metrics cannot be read; the log says why\n"
         if path == "/healthz":
             return 200, TEXT, b"ok\n"
         if path == "/readyz":

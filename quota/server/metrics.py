@@ -67,7 +67,9 @@ class StoreCollector(Collector):
             "quotad_store_folded_bytes", "Bytes of records folded into the snapshot.", value=folder.folded_bytes_count
         )
         yield GaugeMetricFamily(
-            "quotad_store_journal_bytes", "Bytes of records in the journal, not yet folded.", value=folder.journal_bytes
+            "quotad_store_journal_bytes",
+            "Bytes that records of the journal take in its files, not yet folded.",
+            value=folder.journal_bytes,
         )
         yield GaugeMetricFamily("quotad_store_file_bytes", "Bytes on disk, all told.", value=store.file_bytes)
 

@@ -78,7 +78,7 @@ class StoreService:
         store.wait_all()  # in interval mode what was answered may not be in the file yet
         with tempfile.TemporaryDirectory(prefix=BACKUP_PREFIX, dir=store.directory) as directory:
             file = Path(directory) / "copy"
-            yield from _copied(store.file, file)
+            yield from _copied(store, file)
             bytes_total = file.stat().st_size
             with file.open("rb") as opened:
                 while data := opened.read(BACKUP_PART_BYTES):
@@ -146,7 +146,7 @@ class StoreService:
         return self._store
 
 
-def _copied(source: Path, target: Path) -> Iterator[admin_pb2.BackupPart]:
+def _copied(store: Store, target: Path) -> Iterator[admin_pb2.BackupPart]:
     """Copy the store in a thread of its own, and tell how far it is."""
     percent = 0
 
@@ -155,7 +155,7 @@ def _copied(source: Path, target: Path) -> Iterator[admin_pb2.BackupPart]:
         percent = done * 100 // max(total, 1)
 
     with ThreadPoolExecutor(1, thread_name_prefix="backup") as pool:
-        copying = pool.submit(copy_store, source, target, progress)
+        copying = pool.submit(copy_store, store.file, store.journal, target, progress)
         while not copying.done():
             yield admin_pb2.BackupPart(copied_percent=percent)
             with suppress(TimeoutError):

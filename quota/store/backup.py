@@ -2,11 +2,13 @@
 
 SQLite's backup copies the file as it is at one moment, writers undisturbed: until the copy is done, what they write
 stays in the write-ahead log, which grows meanwhile. So the copying is done at once, and only the copy is sent slowly.
+What the journal has beyond that moment is folded into the copy, which is a store of its own, with no journal beside it.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,17 +17,21 @@ from pathlib import Path
 from typing import Final
 
 from quota.errors import FailedPrecondition, StoreError
-from quota.store.format import FILE
+from quota.store.fold import put_snapshot
+from quota.store.format import FILE, PUT_META, checked, unpack, unpack_note
+from quota.store.journal import NAMES, Journal
+from quota.store.load import put_notes
 from quota.store.lock import LOCK_FILE, DirectoryLock
 from quota.store.read import check_format, reading
+from quota.store.segment import Kind
 
 PIECE_PAGES: Final = 1_000
 COMPANIONS: Final = ("", "-wal", "-journal")
 """What SQLite keeps in files beside the one: they belong to it, and to no other. (-shm is rebuilt from -wal.)"""
 
 
-def copy_store(source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
-    """Copy a store as of now, alive or not, into a new file. `progress` is told (pages done, pages in all).
+def copy_store(source: Path, journal: Journal, target: Path, progress: Callable[[int, int], None]) -> None:
+    """Copy a store as of now, which this process writes, into a new file. `progress` is told (pages done, pages in all).
 
     The copy is not synced. Raises StoreError.
     """
@@ -33,14 +39,34 @@ def copy_store(source: Path, target: Path, progress: Callable[[int, int], None])
     def told(_: int, remaining: int, total: int) -> None:
         progress(total - remaining, total)
 
-    with reading(source) as database:
+    with journal.pinned(), reading(source) as database:
         check_format(source, database)  # and this first look fixes the moment
         try:
-            with closing(sqlite3.connect(target)) as copy:
+            with closing(sqlite3.connect(target, isolation_level=None)) as copy:
                 copy.execute("PRAGMA synchronous = OFF")
                 database.backup(copy, pages=PIECE_PAGES, progress=told)
+                _fold_in(journal, copy)
         except sqlite3.Error as error:
             raise StoreError(f"{target}: cannot be written: {error}") from error
+
+
+def _fold_in(journal: Journal, copy: sqlite3.Connection) -> None:
+    """Put into a copy what the journal has after it."""
+    accounts: dict[bytes, bytes] = {}
+    notes = []
+    meta = dict(copy.execute("SELECT key, value FROM meta"))
+    # A number of its own: a journal of the store that it was copied from is not its journal.
+    meta |= {"key": str(secrets.randbits(32)), "journal": "0"}
+    for row in journal.rows(int(meta["folded"])):
+        if row.kind == Kind.NOTE:
+            notes.append(unpack_note(row.packed))
+        else:
+            accounts.update(unpack(row.packed))
+        meta |= {"folded": str(row.seq), "time_us": str(row.at_us)}
+    put_snapshot(copy, accounts)
+    copy.executemany(PUT_META, (checked(key, value) for key, value in meta.items()))
+    copy.execute("COMMIT")
+    put_notes(copy, notes)
 
 
 def check_store(file: Path) -> None:
@@ -72,21 +98,23 @@ def restore_store(file: Path, directory: Path, *, replace: bool, aside: str) -> 
 
 
 def exchange(directory: Path, arriving: Path, aside: str) -> Path | None:
-    """Put a whole file in the place of the store, which keeps its bytes under its name with `aside` after it.
+    """Put a whole file in the place of the store, which keeps its bytes under its names with `aside` after them.
 
-    The new file must not meet the old one's write-ahead log, so that goes first; dying in between leaves the store without it,
-    but all of it aside. With the directory's lock held.
+    The new file must not meet the old one's write-ahead log and journal, so these go first; dying in between leaves the store
+    without it, but all of it aside. With the directory's lock held.
     """
     old: Path | None = None
     sync(arriving)
     present = [directory / (FILE + companion) for companion in COMPANIONS if (directory / (FILE + companion)).exists()]
+    present += directory.glob(NAMES)
     for it in present:
-        kept = directory / it.name.replace(FILE, FILE + aside, 1)
+        kept = directory / (it.name.replace(FILE, FILE + aside, 1) if it.name.startswith(FILE) else it.name + aside)
         kept.hardlink_to(it)
         old = old or kept
     sync(directory)
-    for it in (*present[1:], directory / f"{FILE}-shm"):
-        it.unlink(missing_ok=True)
+    for it in (*present, directory / f"{FILE}-shm"):
+        if it.name != FILE:
+            it.unlink(missing_ok=True)
     arriving.rename(directory / FILE)
     sync(directory)
     return old

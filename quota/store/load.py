@@ -12,12 +12,14 @@ from typing import Final, Protocol
 from zlib import crc32
 
 from quota.errors import CorruptRecord, StoreError
-from quota.store.format import FORMAT, checksum, pack
+from quota.store import earlier
+from quota.store.format import FORMAT, PUT_NOTE, REPAIR, Note, checked, checksum, pack, unpack_note
+from quota.store.journal import Journal
+from quota.store.segment import Kind
 from quota.store.shelf import Shelf
 
 BATCH_BYTES: Final = 1_048_576  # handed to the ledger at once
 PROGRESS_SECONDS: Final = 2.0
-REPAIR: Final = "`quotad repair` sets aside what is damaged and keeps the rest"
 
 logger = logging.getLogger(__name__)
 
@@ -43,20 +45,18 @@ class StoredCatalog:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the file knows beside accounts. `sequence` is the last journal row's number, `time_us` 0 in a new store."""
+    """What a store knows beside accounts. `folded` is the last journal row in the snapshot, `time_us` 0 in a new store."""
 
     format: int
     time_us: int
     capacity_micro: int | None
     folded: int
-    sequence: int
-    journal_bytes: int
     audit_sequence: int
     catalogs: tuple[StoredCatalog, ...]
 
 
-def read_kept(database: sqlite3.Connection, file: Path) -> Kept:
-    """Check all but the accounts. Raises StoreError naming file, table and row."""
+def read_meta(database: sqlite3.Connection, file: Path) -> dict[str, str]:
+    """Check format and structure, and return the meta table. Raises StoreError naming file, table and row."""
     meta = {str(key): str(value) for key, value in _rows(database, file, "meta", "key")}
     version = meta.get("format", "")
     if not version.isdecimal():
@@ -68,34 +68,71 @@ def read_kept(database: sqlite3.Connection, file: Path) -> Kept:
     problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise StoreError(f"{file}: {' '.join(str(problem).split())}; {REPAIR}")
-    # Not checked yet: each row is when it is restored, and nothing of this is acted on before.
-    sequence, journal_bytes, at_us = database.execute(
-        "SELECT coalesce(max(seq), 0), coalesce(sum(length(packed)), 0), coalesce(max(at_us), 0) FROM journal"
-    ).fetchone()
+    return meta
+
+
+def open_journal(database: sqlite3.Connection, file: Path, meta: dict[str, str], key: int) -> Journal:
+    """Open the journal beside the file, and put what it notes into the tables, in case of a crash before that was done.
+
+    `key` is the store's number if it has none. Raises StoreError naming segment or file, and row.
+    """
+    folded, _ = earlier.last_row(database, int(meta["folded"]))
+    try:
+        journal = Journal.open(file.parent, int(meta.get("key", key)), folded, int(meta.get("journal", 0)))
+    except StoreError as error:
+        raise StoreError(f"{error}; {REPAIR}") from error
+    notes = [unpack_note(row.packed) for row in journal.rows(folded) if row.kind == Kind.NOTE]
+    put_notes(database, notes)
+    return journal
+
+
+def put_notes(database: sqlite3.Connection, notes: list[Note]) -> None:
+    """Put notes into their tables, all at once. Those that stand there already do no harm."""
+    if notes:
+        database.execute("BEGIN IMMEDIATE")
+        for table, columns in notes:
+            database.execute(PUT_NOTE[table], checked(*columns))
+        database.execute("COMMIT")
+
+
+def read_kept(database: sqlite3.Connection, file: Path, journal: Journal) -> Kept:
+    """Read all but the accounts. Raises StoreError naming file, table and row."""
+    meta = {str(key): str(value) for key, value in _rows(database, file, "meta", "key")}
     folded = int(meta["folded"])
-    time_us = max(int(meta["time_us"]), int(at_us))
+    _, table_us = earlier.last_row(database, folded)
+    last = journal.row(journal.sequence) if journal.sequence > journal.folded else None
     audit_sequence = database.execute("SELECT coalesce(max(seq), 0) FROM audit").fetchone()[0]
     catalogs = tuple(
         StoredCatalog(str(name), str(yaml), str(version), int(str(loaded_at_us)))
         for name, yaml, version, loaded_at_us in _rows(database, file, "catalogs", "loaded_at_us, name")
     )
-    capacity_micro = int(meta["capacity_micro"]) if "capacity_micro" in meta else None
     return Kept(
-        int(version), time_us, capacity_micro, folded, max(folded, sequence), journal_bytes, audit_sequence, catalogs
+        int(meta["format"]),
+        max(int(meta["time_us"]), table_us, last.at_us if last is not None else 0),
+        int(meta["capacity_micro"]) if "capacity_micro" in meta else None,
+        folded,
+        audit_sequence,
+        catalogs,
     )
 
 
 def restore(
-    database: sqlite3.Connection, file: Path, kept: Kept, ledger: Restoring, shelf: Shelf | None, in_memory_max: int
+    database: sqlite3.Connection,
+    file: Path,
+    kept: Kept,
+    journal: Journal,
+    ledger: Restoring,
+    shelf: Shelf | None,
+    in_memory_max: int,
 ) -> int:
     """Put every account of the snapshot and then of the journal into the ledger; how many entries there were.
 
-    With a shelf no more than about `in_memory_max` accounts stay in memory.
+    With a shelf, which knows no rows of earlier formats, no more than about `in_memory_max` accounts stay in memory.
     Raises StoreError naming file, table, and row or account.
     """
     count = 0
     began = told_at = time.monotonic()
-    for sequence, packed in _batches(database, file, kept):
+    for sequence, packed in _batches(database, file, kept, journal):
         place = f"journal row {sequence}" if sequence else "snapshot"
         try:
             count += ledger.restore(packed)
@@ -115,7 +152,7 @@ def restore(
     return count
 
 
-def _batches(database: sqlite3.Connection, file: Path, kept: Kept) -> Iterator[tuple[int, bytes]]:
+def _batches(database: sqlite3.Connection, file: Path, kept: Kept, journal: Journal) -> Iterator[tuple[int, bytes]]:
     """Yield packed accounts, each with its journal row, 0 in the snapshot; a later one replaces an earlier one."""
     entries: list[bytes] = []
     size = 0
@@ -129,14 +166,10 @@ def _batches(database: sqlite3.Connection, file: Path, kept: Kept) -> Iterator[t
             entries.clear()
             size = 0
     yield 0, b"".join(entries)
-    expected = kept.folded
-    for seq, at_us, packed, crc in database.execute("SELECT seq, at_us, packed, crc FROM journal ORDER BY seq"):
-        expected += 1
-        if seq != expected:
-            raise StoreError(f"{file}: journal row {expected} is missing; {REPAIR}")
-        if not isinstance(packed, bytes) or crc != crc32(packed, checksum(seq, at_us)):
-            raise _changed(file, "journal", seq)
-        yield seq, packed
+    yield from earlier.rows(database, file, kept.folded)
+    for row in journal.rows(journal.folded):
+        if row.kind == Kind.ACCOUNTS:
+            yield row.seq, row.packed
 
 
 def _rows(database: sqlite3.Connection, file: Path, table: str, order: str) -> list[tuple[object, ...]]:

@@ -1,8 +1,9 @@
 """A damaged store made one that starts again: what is good is kept, what is not goes into a report, nothing is lost silently.
 
 Works on a copy, while no server does. What the damage hid from SQLite itself is made visible first: a bad frame of the
-write-ahead log would end it, so the pages of all frames are taken, and the rows' own checksums tell what is wrong. The new
-file has the journal folded in: where an account's latest state is damaged, the one before it holds, and the report says so.
+write-ahead log would end it, so the pages of all frames are taken, and the rows' own checksums tell what is wrong. Of a
+damaged segment of the journal all is taken that looks like a row. The new file has the journal folded in: where an
+account's latest state is damaged, the one before it holds, and the report says so.
 """
 
 from __future__ import annotations
@@ -20,11 +21,28 @@ from typing import Any, Final
 from zlib import crc32
 
 from quota.errors import CorruptRecord, QuotaError, StoreError
+from quota.store import segment
 from quota.store.backup import exchange
-from quota.store.format import ADD_AUDIT, FILE, FORMAT, PUT_CATALOG, PUT_META, PUT_SNAPSHOT, checked, checksum, unpack
+from quota.store.earlier import EARLIER_SCHEMA, has_table
+from quota.store.format import (
+    FILE,
+    FORMAT,
+    PUT_AUDIT,
+    PUT_CATALOG,
+    PUT_META,
+    PUT_SNAPSHOT,
+    Note,
+    checked,
+    checksum,
+    unpack,
+    unpack_note,
+)  # fmt: skip
+from quota.store.journal import NAME, NAMES
+from quota.store.load import put_notes
 from quota.store.lock import DirectoryLock
 from quota.store.pages import records
-from quota.store.salvage import Row, mend, salvaged
+from quota.store.salvage import Row, journal_rows, mend, salvaged
+from quota.store.segment import Kind
 from quota.store.store import create
 
 Decode = Callable[[str, bytes], None]
@@ -74,7 +92,11 @@ def repair(directory: Path, load_catalog: LoadCatalog, decode: Decode, when: str
                     shutil.copyfile(directory / (FILE + companion), Path(work) / ("copy" + companion))
             salvage = Salvage(load_catalog, decode)
             create(Path(work))
-            salvage.read(Path(work) / "copy", Path(work) / FILE)
+            (Path(work) / "earlier").mkdir()
+            create(Path(work) / "earlier", EARLIER_SCHEMA)
+            samples = [Path(work) / FILE, Path(work) / "earlier" / FILE]
+            segments = sorted(directory.glob(NAMES))
+            salvage.read(Path(work) / "copy", samples if segments else samples[::-1], segments)
             done = salvage.done
             if done.findings:
                 done.report = directory / f"repair-{when}.jsonl"
@@ -98,13 +120,17 @@ class Salvage:
         self.catalogs: list[Row] = []
         self.audit: list[Row] = []
         self.accounts: dict[bytes, bytes] = {}
+        self.notes: list[Note] = []
         self._unread = False  # whether there may be rows that no tree led to
 
     # ---- Reading ----
 
-    def read(self, copy: Path, sample: Path) -> None:
-        """Read all that can be, and note what cannot; `sample` is an empty store. Raises StoreError if nothing can."""
-        for reason in mend(copy, sample):
+    def read(self, copy: Path, samples: list[Path], segments: list[Path]) -> None:
+        """Read all that can be, and note what cannot; `samples` are empty stores. Raises StoreError if nothing can.
+
+        The segments of the journal are read where they lie.
+        """
+        for reason in mend(copy, samples):
             self._unread = True
             self._found("file", "", reason)
         try:
@@ -112,7 +138,7 @@ class Salvage:
                 database.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that all pages are in the one file
                 self._check_pages(database)
-                self._read_tables(database, copy)
+                self._read_tables(database, copy, segments)
         except sqlite3.Error as error:
             raise StoreError(f"nothing can be read: {error}; take a backup (quotad restore)") from error
 
@@ -126,7 +152,7 @@ class Salvage:
                 self._unread = True
                 self._found("file", "", " ".join(str(problem).split()))
 
-    def _read_tables(self, database: sqlite3.Connection, copy: Path) -> None:
+    def _read_tables(self, database: sqlite3.Connection, copy: Path, segments: list[Path]) -> None:
         self.meta = {str(row[0]): str(row[1]) for row in self._good(database, "meta")}
         version = self.meta.get("format", str(FORMAT))
         if not version.isdecimal() or int(version) > FORMAT:
@@ -142,12 +168,12 @@ class Salvage:
             self.catalogs.append(row)
         self.audit = sorted(self._good(database, "audit"))
         snapshot = {id: (blob, crc) for id, blob, crc in self._rows(database, "snapshot")}
-        journal = {seq: row for seq, *row in self._rows(database, "journal")}
+        table = {seq: row for seq, *row in self._rows(database, "journal")} if has_table(database) else {}
         if self._unread:
-            self._read_pages(copy, snapshot, journal)
+            self._read_pages(copy, snapshot, table)
         for id, (blob, crc) in snapshot.items():
             self._take_snapshot(id, blob, crc)
-        self._take_journal(journal)
+        self._take_journal([self._table_row(seq, *row) for seq, row in table.items()] + self._read_segments(segments))
         self.done.accounts_count = len(self.accounts)
 
     def _read_pages(self, copy: Path, snapshot: dict[Any, Any], journal: dict[Any, Any]) -> None:
@@ -156,6 +182,8 @@ class Salvage:
         for rowid, columns in records(copy):
             match columns:
                 case (bytes(id), bytes(blob), int(crc)) if id not in snapshot and crc == crc32(blob, crc32(id)):
+                    if self.meta.get(id.decode("utf-8", "replace")) == blob.decode("utf-8", "replace"):
+                        continue  # a row of that table, which looks the same
                     snapshot[id] = blob, crc
                 case (None, int(at_us), bytes(packed), int(crc)) if rowid not in journal and crc == checksum(
                     rowid, at_us, packed
@@ -175,30 +203,64 @@ class Salvage:
         else:
             self._take("snapshot", id, blob)
 
-    def _take_journal(self, journal: dict[Any, Any]) -> None:
+    def _table_row(self, seq: int, at_us: object, packed: object, crc: object) -> segment.Row:
+        """Return a row of the table that earlier formats have."""
+        whole = crc == checksum(seq, at_us, packed)
+        if not isinstance(packed, bytes) or not isinstance(at_us, int):
+            self._found("journal", seq, "not a row", _raw(packed))
+            at_us, packed = 0, b""
+        return segment.Row(seq, seq, at_us, Kind.ACCOUNTS, packed, 0, whole)
+
+    def _read_segments(self, paths: list[Path]) -> list[segment.Row]:
+        """Read the rows of the journal; of a damaged segment all that look like some."""
+        rows: list[segment.Row] = []
+        for path in paths:
+            found, reason = journal_rows(path, self.meta.get("key", ""))
+            if reason:
+                self._found("file", path.name, reason)
+            rows += found
+        newest = int(self.meta.get("journal", "0"))
+        if newest > max((int(it.name.removeprefix("journal-"), 16) for it in paths), default=0):
+            self._found("file", NAME.format(newest), "is missing, and the last rows of the journal with it")
+        return rows
+
+    def _take_journal(self, rows: list[segment.Row]) -> None:
         """Let later states replace earlier ones, in the order of the rows."""
+        by_seq = {row.seq: row for row in sorted(rows, key=lambda it: it.whole)}
         known = self.meta.get("folded", "")
-        last = int(known) if known.isdecimal() else min(journal, default=1) - 1
+        last = int(known) if known.isdecimal() else min(by_seq, default=1) - 1
         time_us = int(self.meta.get("time_us", "0"))
-        for seq in sorted(it for it in journal if it > last):
-            at_us, packed, crc = journal[seq]
+        for seq in sorted(it for it in by_seq if it > last):
+            row = by_seq[seq]
             if seq != last + 1:
                 self._found("journal", f"{last + 1} to {seq - 1}", "missing: older states of accounts may hold")
             last = seq
-            if crc != checksum(seq, at_us, packed):
+            if row.whole:
+                time_us = max(time_us, row.at_us)
+            else:
                 self._found("journal", seq, "the checksum does not match; its accounts are looked at one by one")
-            elif isinstance(at_us, int):
-                time_us = max(time_us, at_us)
-            self._take_row(seq, packed)
+            if row.kind == Kind.ACCOUNTS:
+                self._take_row(seq, row.packed)
+            elif row.whole:
+                self._take_note(seq, unpack_note(row.packed))
         self.meta |= {"folded": str(last), "time_us": str(time_us)}
 
-    def _take_row(self, seq: int, packed: object) -> None:
+    def _take_note(self, seq: int, note: Note) -> None:
+        table, columns = note
+        if table == "catalogs":
+            try:
+                self._load_catalog(str(columns[1]))
+            except QuotaError as error:
+                self._found(f"journal row {seq}", columns[0], str(error), _raw(columns[1]))
+                return
+        self.notes.append(note)
+
+    def _take_row(self, seq: int, packed: bytes) -> None:
         try:
-            assert isinstance(packed, bytes)
             for id, blob in unpack(packed):
                 self._take(f"journal row {seq}", id, blob)
-        except (ValueError, AssertionError) as error:
-            self._found("journal", seq, f"its accounts cannot be told apart: {error}", _raw(packed))
+        except ValueError as error:
+            self._found("journal", seq, f"its accounts cannot be told apart: {error}", packed)
 
     def _take(self, place: str, id: bytes, blob: bytes) -> None:
         """Keep an account's state, in place of an earlier one, if it decodes."""
@@ -245,13 +307,14 @@ class Salvage:
         with closing(sqlite3.connect(file, isolation_level=None)) as database:
             database.execute("BEGIN")
             database.executemany(PUT_CATALOG, self.catalogs)
-            database.executemany(ADD_AUDIT, self.audit)
+            database.executemany(PUT_AUDIT, self.audit)
             snapshot = ((id, blob, crc32(blob, crc32(id))) for id, blob in self.accounts.items())
             database.executemany(PUT_SNAPSHOT, snapshot)
             for key in ("folded", "time_us", "capacity_micro"):
                 if key in self.meta:
                     database.execute(PUT_META, checked(key, self.meta[key]))
             database.execute("COMMIT")
+            put_notes(database, self.notes)
 
 
 def _raw(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Getting out of a damaged SQLite file what SQLite would not give by itself."""
+"""Getting out of a damaged store what SQLite, or a start, would not give by itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any, Final
 from quota.errors import StoreError
 from quota.store.format import PAGE_BYTES
 from quota.store.pages import FILE_HEADER_BYTES
+from quota.store.segment import Row as JournalRow
+from quota.store.segment import all_rows, key_within, walk
+from quota.store.segment import decode as decode_row
 from quota.store.wal import FRAME_HEADER_BYTES, HEADER_BYTES, check_log
 
 Row = tuple[Any, ...]
@@ -31,10 +34,10 @@ PROBES_MAX: Final = 1_000  # into what cannot be read, for each table
 KEY_BYTES: Final = 8  # looked at past what two keys have in common
 
 
-def mend(copy: Path, sample: Path) -> list[str]:
+def mend(copy: Path, samples: list[Path]) -> list[str]:
     """Make a copy of a store one that SQLite opens, and knows the tables of; say what had to be changed.
 
-    `sample` is an empty store: every store begins with its page.
+    `samples` are empty stores: every store begins with the page of one, of the first if that cannot be told.
     """
     reasons = []
     with copy.open("r+b") as file:
@@ -49,9 +52,9 @@ def mend(copy: Path, sample: Path) -> list[str]:
         reasons.append(str(error).replace(str(log), "write-ahead log"))
         _apply(log.read_bytes(), copy)
         log.unlink()
-    if _tables(copy) != _tables(sample):
+    if _tables(copy) not in map(_tables, samples):
         reasons.append("the list of its tables was damaged")
-        with copy.open("r+b") as file, sample.open("rb") as whole:
+        with copy.open("r+b") as file, samples[0].open("rb") as whole:
             file.seek(FILE_HEADER_BYTES)
             file.write(whole.read(PAGE_BYTES)[FILE_HEADER_BYTES:])
     return reasons
@@ -148,3 +151,15 @@ def _merged(gaps: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         else:
             merged.append((low, high))
     return merged
+
+
+def journal_rows(path: Path, key: str) -> tuple[list[JournalRow], str]:
+    """Return the rows of a segment, and what is wrong with it; then all that look like rows. `key` may be lost."""
+    content = memoryview(path.read_bytes())
+    number = int(key) if key.isdecimal() else key_within(content)
+    first = int(path.name.removeprefix("journal-"), 16)
+    try:
+        places, _ = walk(content, first, number)
+    except StoreError as error:
+        return list(all_rows(content, number)), str(error)
+    return [row for place in places if (row := decode_row(content, place, number)) is not None], ""

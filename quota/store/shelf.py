@@ -13,14 +13,16 @@ from pathlib import Path
 from zlib import crc32
 
 from quota.errors import StoreError
-from quota.store.format import checksum, unpack
+from quota.store.format import unpack
+from quota.store.journal import Journal
 
 
 class Shelf:
     """Fetches blobs by id, whichever thread asks. Told by the writing thread what it wrote and folded."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, journal: Journal) -> None:
         self._file = file
+        self._journal = journal
         self._rows: dict[bytes, int] = {}  # id -> journal row
         self._lock = threading.Lock()  # guards the connection
         self._database: sqlite3.Connection | None = None
@@ -41,7 +43,7 @@ class Shelf:
         try:
             with self._lock:
                 blob = self._in_journal(id) or self._in_snapshot(id)
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, StoreError, ValueError) as error:
             raise StoreError(f"{self._file}: account {_shown(id)} cannot be read: {error}") from error
         if not blob:
             raise StoreError(f"{self._file}: account {_shown(id)} is not there any more")
@@ -55,15 +57,8 @@ class Shelf:
 
     def _in_journal(self, id: bytes) -> bytes | None:
         sequence = self._rows.get(id)
-        row = None
-        if sequence is not None:
-            row = self._reader().execute("SELECT at_us, packed, crc FROM journal WHERE seq = ?", (sequence,)).fetchone()
-        if row is None:  # folded, perhaps just now
-            return None
-        at_us, packed, crc = row
-        if crc != crc32(packed, checksum(sequence, at_us)):
-            raise ValueError(f"journal row {sequence} has changed since it was written")
-        return dict(unpack(packed)).get(id)
+        row = self._journal.row(sequence) if sequence is not None else None
+        return dict(unpack(row.packed)).get(id) if row is not None else None  # folded, perhaps just now
 
     def _in_snapshot(self, id: bytes) -> bytes | None:
         row = self._reader().execute("SELECT blob, crc FROM snapshot WHERE id = ?", (id,)).fetchone()

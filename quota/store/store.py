@@ -1,4 +1,4 @@
-"""The embedded store: one directory, one SQLite file, one process.
+"""The embedded store: one directory, an SQLite file and a journal beside it, one process.
 
 store = Store.open(Path("/var/lib/quotad"), durability=Durability())   # locked; new if there was none
 for catalog in store.kept.catalogs: ...                               # before the accounts that are on them
@@ -12,6 +12,7 @@ store.close()
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -21,9 +22,11 @@ from typing import Final, Protocol
 from quota._core import Watermark
 from quota.errors import StoreError
 from quota.store.durability import Durability
+from quota.store.earlier import bring_up
 from quota.store.fold import Folder
-from quota.store.format import ADD_AUDIT, FILE, FORMAT, PAGE_BYTES, PUT_CATALOG, PUT_META, SCHEMA, checked
-from quota.store.load import REPAIR, Kept, Restoring, read_kept, restore
+from quota.store.format import FILE, FORMAT, PAGE_BYTES, PUT_META, REPAIR, SCHEMA, checked
+from quota.store.journal import NAMES, Journal
+from quota.store.load import Kept, Restoring, open_journal, read_kept, read_meta, restore
 from quota.store.lock import DirectoryLock
 from quota.store.shelf import Shelf
 from quota.store.wal import check_log
@@ -53,7 +56,9 @@ class Store:
         directory: Path,
         lock: DirectoryLock,
         database: sqlite3.Connection,
+        key: int,
         kept: Kept,
+        journal: Journal,
         durability: Durability,
         in_memory_max: int,
     ) -> None:
@@ -63,7 +68,9 @@ class Store:
         self.watermark = Watermark(durability.interval_ms * 1_000_000)
         """What is durable, for loops that answer without the GIL."""
         self.kept = kept
-        """What the file held when it was opened, beside the accounts."""
+        """What the store held when it was opened, beside the accounts."""
+        self.journal = journal
+        self._key = key
         self._lock = lock
         self._database = database
         self._writer: Writer | None = None
@@ -71,8 +78,8 @@ class Store:
         self._audit_sequence = kept.audit_sequence
         self._now_us: Callable[[], int] = lambda: 0
         self._in_memory_max = in_memory_max
-        self._shelf = Shelf(self.file) if in_memory_max else None
-        self.folder = Folder(database, kept.journal_bytes, self._shelf)
+        self._shelf = Shelf(self.file, journal) if in_memory_max else None
+        self.folder = Folder(database, journal, self._shelf)
 
     @classmethod
     def open(cls, directory: Path, *, durability: Durability = STRICT, in_memory_max: int = 0) -> Store:
@@ -88,13 +95,13 @@ class Store:
                 f"{directory}: cannot be made: {error.strerror}; --data names another directory, --ephemeral keeps no store"
             ) from error
         lock = DirectoryLock(directory)
-        database: sqlite3.Connection | None = None
+        key = secrets.randbits(32)  # if it has none yet
         try:
-            database, kept = _open(directory)
+            database, kept, journal = _open(directory, key)
         except BaseException:
             lock.close()
             raise
-        return cls(directory, lock, database, kept, durability, in_memory_max)
+        return cls(directory, lock, database, key, kept, journal, durability, in_memory_max)
 
     # ---- Start and end ----
 
@@ -103,7 +110,8 @@ class Store:
         try:
             if self._shelf is not None:
                 ledger.recall_by(self._shelf.fetch)
-            return restore(self._database, self.file, self.kept, ledger, self._shelf, self._in_memory_max)
+            shelf = self._shelf if self.kept.format == FORMAT else None
+            return restore(self._database, self.file, self.kept, self.journal, ledger, shelf, self._in_memory_max)
         except sqlite3.Error as error:
             raise StoreError(f"{self.file}: {error}") from error
 
@@ -120,16 +128,17 @@ class Store:
         `on_failure` is told why, once, if nothing more can be written; `observe_commit` how long each commit took.
         """
         if self.kept.format < FORMAT:
-            self._database.execute(PUT_META, checked("format", str(FORMAT)))
+            bring_up(self._database, self.file, self.kept.folded, self._key)
+        self.journal.start(self._tell_segment)
         ledger.track()
         self._now_us = now_us
         self._writer = Writer(
             self._database,
+            self.journal,
             self.folder,
             ledger,
             now_us,
             self.watermark,
-            self.kept.sequence,
             self._shelf,
             self._in_memory_max,
             on_failure,
@@ -146,6 +155,7 @@ class Store:
             self._writer.close()
         if self._shelf is not None:
             self._shelf.close()
+        self.journal.close()
         self._database.close()
         self._lock.close()
 
@@ -180,41 +190,54 @@ class Store:
 
         To be called while the catalog is being loaded, before any account can be put on it.
         """
-        self.writer.note(PUT_CATALOG, (name, yaml, version, loaded_at_us))
+        self.writer.note("catalogs", (name, yaml, version, loaded_at_us))
 
     def audit(self, who: str, what: str, details: str) -> None:
         """Note a change made through the control port, right after it was made; then `wait_all`."""
         with self._auditing:
             self._audit_sequence += 1
-            self.writer.note(ADD_AUDIT, (self._audit_sequence, self._now_us(), who, what, details))
+            self.writer.note("audit", (self._audit_sequence, self._now_us(), who, what, details))
 
     @property
     def file_bytes(self) -> int:
-        """Bytes on disk, write-ahead log included."""
+        """Bytes on disk, journal and write-ahead log included."""
         names = (FILE, f"{FILE}-wal")
-        return sum((self.directory / name).stat().st_size for name in names if (self.directory / name).exists())
+        sizes = ((self.directory / name).stat().st_size for name in names if (self.directory / name).exists())
+        return self.journal.file_bytes + sum(sizes)
+
+    def _tell_segment(self, first: int) -> None:
+        self._database.execute(PUT_META, checked("journal", str(first)))
 
 
-def _open(directory: Path) -> tuple[sqlite3.Connection, Kept]:
+def _open(directory: Path, key: int) -> tuple[sqlite3.Connection, Kept, Journal]:
     file = directory / FILE
     log = directory / f"{FILE}-wal"
     if not file.exists():
-        if log.exists():
-            raise StoreError(f"{file}: is gone, but its write-ahead log {log.name} is there: put it back")
+        for left in (*directory.glob(log.name), *directory.glob(NAMES)):
+            raise StoreError(f"{file}: is gone, but {left.name}, which belongs to it, is there: put it back")
         create(directory)
     check_log(log)
     _read_through(file)
     database = connect(file)
+    journal: Journal | None = None
     try:
-        kept = read_kept(database, file)
+        meta = read_meta(database, file)
+        journal = open_journal(database, file, meta, key)
+        kept = read_kept(database, file, journal)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return database, kept
+        return database, kept, journal
     except (sqlite3.Error, ValueError, KeyError) as error:
-        database.close()
+        _close(database, journal)
         raise StoreError(f"{file}: {error}{'' if _is_of_the_disk(error) else f'; {REPAIR}'}") from error
     except BaseException:
-        database.close()
+        _close(database, journal)
         raise
+
+
+def _close(database: sqlite3.Connection, journal: Journal | None) -> None:
+    database.close()
+    if journal is not None:
+        journal.close()
 
 
 def _read_through(file: Path) -> None:
@@ -248,15 +271,15 @@ def connect(file: Path) -> sqlite3.Connection:
         raise StoreError(f"{file}: {error}") from error
 
 
-def create(directory: Path) -> None:
+def create(directory: Path, schema: str = SCHEMA) -> None:
     """Make an empty file, whole or not at all: a file that is there is never taken for a new one."""
     new = directory / f"{FILE}.new"
     new.unlink(missing_ok=True)
     try:
         database = sqlite3.connect(new, isolation_level=None)
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        database.executescript(f"BEGIN; {SCHEMA} COMMIT")
-        for key, value in (("format", FORMAT), ("folded", 0), ("time_us", 0)):
+        database.executescript(f"BEGIN; {schema} COMMIT")
+        for key, value in (("format", FORMAT), ("key", secrets.randbits(32)), ("folded", 0), ("time_us", 0)):
             database.execute(PUT_META, checked(key, str(value)))
         database.close()
         new.rename(directory / FILE)

@@ -1,6 +1,8 @@
 """The one thread that writes: it takes what changed, commits it, and lets those go who waited for it.
 
 While one commit is on its way to the disk, everything that is asked for meanwhile gathers for the next: group commit.
+A commit is one of the journal's: accounts, and what was noted, such as an entry of the audit log, whole or not at all. Notes
+are put into their tables before anybody is let go; a start does it again for those in the journal.
 Each waiting thread has a lock of its own, released once its change is durable: waking all of them through one
 condition costs twice as much (docs/store.md).
 
@@ -20,12 +22,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
-from zlib import crc32
 
 from quota._core import Watermark
 from quota.errors import StoreError, Unavailable
 from quota.store.fold import Folder
-from quota.store.format import ADD_JOURNAL, PUT_META, checked, checksum
+from quota.store.format import PUT_META, Note, checked, pack_note
+from quota.store.journal import Journal
+from quota.store.load import put_notes
+from quota.store.segment import Kind
 from quota.store.shelf import Shelf
 
 ROW_BYTES_MAX: Final = 65_536  # of one packed row: a fold takes whole rows, and holds up a commit so long
@@ -35,9 +39,6 @@ IDLE_SECONDS: Final = 0.01  # without anybody waiting; after every commit nobody
 DEMOTE_SECONDS: Final = 0.1  # from one look for accounts to demote to the next
 TOMBSTONE_SECONDS: Final = 3600.0  # from one look for tombstones to drop to the next
 KEEP_TIME_SECONDS: Final = 600.0  # without a change, the time is noted so often
-
-Note = tuple[str, tuple[object, ...]]
-"""A statement, and its columns without the checksum."""
 
 
 class StoreFailed(StoreError):
@@ -67,7 +68,7 @@ class _Waiting:
 
 
 class Writer:
-    """Writes what `changes` has, through `database`, which nobody else writes to.
+    """Writes what `changes` has to `journal` and `database`, which nobody else writes to.
 
     `on_failure` is called once, from the writing thread and before anybody who waits is let go.
     """
@@ -75,23 +76,23 @@ class Writer:
     def __init__(
         self,
         database: sqlite3.Connection,
+        journal: Journal,
         folder: Folder,
         changes: Changes,
         now_us: Callable[[], int],
         watermark: Watermark,
-        sequence: int,
         shelf: Shelf | None,
         in_memory_max: int,
         on_failure: Callable[[str], None],
         observe_commit: Callable[[float], None],
     ) -> None:
         self._database = database
+        self._journal = journal
         self._folder = folder
         self._changes = changes
         folder.taken = changes
         self._now_us = now_us
         self._watermark = watermark
-        self._sequence = sequence
         self._shelf = shelf
         self._in_memory_max = in_memory_max
         self._demote_at = 0.0
@@ -141,10 +142,10 @@ class Writer:
         """Return once everything changed or noted before this call is on disk, whatever the mode. Raises Unavailable."""
         self._wait(self._changes.ticket, self._noted)
 
-    def note(self, sql: str, columns: tuple[object, ...]) -> None:
-        """Have a row written, together with all that changed before this call or earlier."""
+    def note(self, table: str, columns: tuple[object, ...]) -> None:
+        """Have a row of a table written, together with all that changed before this call or earlier."""
         with self._mutex:
-            self._notes.append((sql, columns))
+            self._notes.append((table, columns))
             self._noted += 1
 
     def unwritten_seconds(self) -> float:
@@ -182,6 +183,7 @@ class Writer:
                 self._sleep()
                 if self._due():
                     self._flush()
+                    self._journal.prepare()
                     self._demote()
                     self._drop_tombstones()
                 if self._folder.due(idle=self._idle_in() <= 0):
@@ -236,31 +238,29 @@ class Writer:
         return time.monotonic() >= self._time_kept_at + KEEP_TIME_SECONDS
 
     def _flush(self) -> bool:
-        """Write what changed and was noted until now, in one transaction, and let those go who waited for it.
+        """Write what changed and was noted until now, in one commit, and let those go who waited for it.
 
-        Returns False if there was more than one transaction takes.
+        Returns False if there was more than one commit takes.
         """
         self._watermark.begin()
         goal = self._changes.ticket
         rows, ticket = self._take(goal)
         with self._mutex:  # after taking: what a change needs was noted before it
             notes, self._notes, noted = self._notes, [], self._noted
-        began = time.perf_counter()
-        if len(rows) == 1 and not notes and self._changes.capacity_micro == self._capacity_micro:
-            self._database.execute(ADD_JOURNAL, self._journal_row(rows[0]))
-            self._time_kept_at = time.monotonic()
-        elif self._write(rows, notes) == 0:
-            began = 0.0
-        if began:
-            self.commits_count += 1
-            self._observe_commit(time.perf_counter() - began)
+        if self._changes.capacity_micro != self._capacity_micro:
+            self._capacity_micro = self._changes.capacity_micro
+            notes.append(("meta", ("capacity_micro", str(self._capacity_micro))))
+        if rows or notes:
+            self._commit(rows, notes)
+        elif time.monotonic() >= self._time_kept_at + KEEP_TIME_SECONDS:
+            self._keep_time()
         self._let_go(ticket, noted, all_written=ticket >= goal)
         return ticket >= goal
 
     def _take(self, goal: int) -> tuple[list[bytes], int]:
         rows: list[bytes] = []
         size = 0
-        era = self._folder.era(self._sequence + 1)
+        era = self._folder.era(self._journal.sequence + 1)
         while True:
             packed, ticket = self._changes.take(ROW_BYTES_MAX, era)
             if packed:
@@ -269,34 +269,21 @@ class Writer:
             if ticket >= goal or size >= FLUSH_BYTES_MAX:
                 return rows, ticket
 
-    def _write(self, rows: list[bytes], notes: list[Note]) -> int:
-        """Write in one transaction; how many rows."""
-        capacity_micro = self._changes.capacity_micro
-        if capacity_micro != self._capacity_micro:
-            notes = [*notes, (PUT_META, ("capacity_micro", str(capacity_micro)))]
-            self._capacity_micro = capacity_micro
-        keeping_time = not rows and time.monotonic() >= self._time_kept_at + KEEP_TIME_SECONDS
-        if keeping_time:
-            notes = [*notes, (PUT_META, ("time_us", str(self._now_us())))]
-        if not rows and not notes:
-            return 0
-        self._database.execute("BEGIN IMMEDIATE")
-        for packed in rows:
-            self._database.execute(ADD_JOURNAL, self._journal_row(packed))
-        for sql, columns in notes:
-            self._database.execute(sql, checked(*columns))
-        self._database.execute("COMMIT")
-        self._time_kept_at = time.monotonic()
-        return len(rows) + len(notes)
-
-    def _journal_row(self, packed: bytes) -> tuple[object, ...]:
-        self._sequence += 1
-        at_us = self._now_us()
-        self._folder.added(len(packed))
+    def _commit(self, rows: list[bytes], notes: list[Note]) -> None:
+        began = time.perf_counter()
+        packed = [(Kind.ACCOUNTS, it) for it in rows] + [(Kind.NOTE, pack_note(it)) for it in notes]
+        before = self._journal.sequence
+        self._journal.append(packed, self._now_us())
+        put_notes(self._database, notes)
         if self._shelf is not None:
-            self._shelf.wrote(self._sequence, packed)
-        self.written_bytes_count += len(packed)
-        return self._sequence, at_us, packed, crc32(packed, checksum(self._sequence, at_us))
+            for seq, row in enumerate(rows, before + 1):
+                self._shelf.wrote(seq, row)
+        size = sum(len(it) for _, it in packed)
+        self._folder.added(size)
+        self.written_bytes_count += size
+        self.commits_count += 1
+        self._time_kept_at = time.monotonic()
+        self._observe_commit(time.perf_counter() - began)
 
     def _demote(self) -> None:
         """Leave stubs of the accounts past those that memory may have. Here, since all that was taken is on disk now."""
@@ -307,6 +294,7 @@ class Writer:
 
     def _keep_time(self) -> None:
         self._database.execute(PUT_META, checked("time_us", str(self._now_us())))
+        self._time_kept_at = time.monotonic()
 
     def _let_go(self, ticket: int, noted: int, *, all_written: bool) -> None:
         self._watermark.end(ticket, all_written, time.monotonic_ns())
